@@ -1,0 +1,100 @@
+//! Settings: every variable is also a flag. All problems are reported at once, each with name, value and rule.
+
+use std::{fmt, net::IpAddr, path::PathBuf, time::Duration};
+
+/// The service's settings, checked and resolved.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// `REDIS_URL`; `None`: the embedded stream.
+    pub redis_url: Option<Secret>,
+    /// `LOGS_DIR`.
+    pub logs_dir: PathBuf,
+    /// `REDIS_STREAM`.
+    pub stream: String,
+    /// `REDIS_CONSUMER_GROUP`.
+    pub group: String,
+    /// `MAX_BATCH_SIZE`, entries a read when caught up.
+    pub batch: usize,
+    /// `HOST`.
+    pub host: IpAddr,
+    /// `PORT`.
+    pub port: u16,
+    /// `LOG_LEVEL`, as a tracing filter.
+    pub log_level: tracing::Level,
+    /// `LOG_FORMAT`: `text` or `json`.
+    pub log_json: bool,
+    /// `PLUGINS_DIR`, folders split by `:`; of equal file names the last wins.
+    pub plugins_dirs: Vec<PathBuf>,
+    /// `REQUIRED_PLUGINS`.
+    pub required: Required,
+    /// `FSYNC`.
+    pub fsync: Fsync,
+    /// `LANES`.
+    pub lanes: usize,
+    /// `READ_WINDOW`, bytes in flight.
+    pub read_window: usize,
+    /// `MAX_EVENT`, bytes of all fields of an entry.
+    pub event_max: usize,
+    /// `HOLD_MAX`.
+    pub hold_max: Duration,
+    /// `STATE_DIR`.
+    pub state_dir: PathBuf,
+    /// `CACHE_DIR`.
+    pub cache_dir: PathBuf,
+    /// `STREAM_DIR`, the embedded stream.
+    pub stream_dir: PathBuf,
+    /// `API_TOKEN`.
+    pub api_token: Option<Secret>,
+    /// `SHUTDOWN_GRACE`.
+    pub shutdown_grace: Duration,
+    /// `PLUGIN_MEMORY_MAX`, bytes: the operator's ceiling.
+    pub plugin_memory_max: usize,
+    /// `PLUGIN_TIMEOUT_MAX`, CPU time a call: the operator's ceiling.
+    pub plugin_timeout_max: Duration,
+}
+
+/// A text that is never shown.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+/// Which plugins must run before anything is read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Required {
+    /// Unset: redactors, once live.
+    Redactors,
+    /// `none`.
+    None,
+    /// Exactly these manifest names, plus sidecars that say `required = true`.
+    List(Vec<String>),
+}
+
+/// When the journal is synced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fsync {
+    /// Before every publish.
+    Always,
+    /// At most this long after a write; publishing waits for it.
+    Interval(Duration),
+    /// Never: a power loss may lose what was published.
+    Never,
+}
+
+// === impl Secret ===
+
+impl Secret {
+    /// Wraps a secret text.
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+
+    /// The text itself, for the one place that needs it.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[secret]")
+    }
+}

@@ -1,0 +1,11 @@
+//! task-logger: the data path in reading order.
+
+pub mod config;
+pub mod status;
+
+pub mod event;
+pub mod journal;
+pub mod layout;
+pub mod plugin;
+pub mod position;
+pub mod source;

@@ -1,0 +1,195 @@
+//! Where events come from. One seam ([`Stream`]), two streams behind it: [`redis`] and [`embedded`]; one conformance suite
+//! runs on both (`tests/it/source.rs`).
+//!
+//! A stream has one owner at a time. The owner reads with no side effects, and publishes the position after each commit;
+//! nothing that it reads is taken away from the stream by reading. Others stand by and may append.
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+
+use crate::{
+    event::{Entry, StreamId},
+    journal::Durable,
+    position::Position,
+};
+
+pub mod embedded;
+pub mod redis;
+
+/// A stream as one process sees it. All methods block; none is called on an async thread.
+pub trait Stream: Send + Sync {
+    /// What names the stream's folder below `STATE_DIR`: `redis-task_events`, `embedded-task_events` (encoded like an id).
+    fn state_name(&self) -> String;
+
+    /// Becomes the owner, unless another process is (`Ok(None)`). `epoch_min` is the highest epoch in the local journal: the
+    /// new one is above it. `predecessor_dead` says that this process holds the host-local lock on the stream's state
+    /// folder `state_id`, so that an owner that noted the same folder can only be dead.
+    fn try_own(&self, request: &OwnRequest) -> Result<Option<Owned>, SourceError>;
+
+    /// Appends events (each a list of fields) at the stream's end, in order; durable as far as the stream is when it returns.
+    fn append(&self, events: Vec<Fields>) -> Result<Vec<StreamId>, SourceError>;
+
+    /// How much stands in the stream after the published position; used by a standby too, and on idle.
+    fn backlog(&self) -> Result<Backlog, SourceError>;
+
+    /// What a person should be told at start and in `/health`, for instance `redis://host:6379/0 task_events`. No secrets.
+    fn describe(&self) -> String;
+}
+
+/// Field names and values of an entry.
+pub type Fields = Vec<(Bytes, Bytes)>;
+
+/// What a process says of itself when it asks for ownership.
+#[derive(Clone, Debug)]
+pub struct OwnRequest {
+    /// Highest epoch that the local journal holds; 0 without one.
+    pub epoch_min: u64,
+    /// Random text, made once and kept in the state folder: two processes that name the same one share that folder.
+    pub state_id: String,
+    /// Whether this process holds the host-local lock on the state folder.
+    pub holds_local_lock: bool,
+    /// Digest of the plugin chain that this process runs, for the lease's note.
+    pub chain_digest: String,
+}
+
+/// The four parts of an ownership; each is used by its own thread.
+pub struct Owned {
+    /// Raised at every change of owner; stamps journal segments and staging folders.
+    pub epoch: u64,
+    /// Says whether the ownership still stands.
+    pub lease: Arc<dyn Lease>,
+    /// Reads entries.
+    pub reader: Box<dyn Reader>,
+    /// Publishes the position and copies dead letters.
+    pub publisher: Box<dyn Publisher>,
+}
+
+/// An ownership's life. Dropping the last reference releases it.
+pub trait Lease: Send + Sync {
+    /// Whether it is safe to write now, by the local monotonic clock.
+    fn is_held(&self) -> bool;
+    /// Gives it up, so that a standby takes over at once.
+    fn release(&self);
+}
+
+/// The owner's reading side.
+pub trait Reader: Send {
+    /// Called once, before the first read, with the journal's position (`None`: no journal). Returns the position to go on
+    /// from: for instance that of an existing consumer group, or a new incarnation when ids went backwards.
+    fn start(&mut self, durable: Option<&Position>) -> Result<Position, SourceError>;
+
+    /// The next entries: first those of the position's holes, then what follows `high`. Returns an empty batch after `wait`
+    /// when there is nothing. Errors are worth a retry unless [`SourceError::is_fatal`]; nothing is lost by one.
+    fn read(&mut self, want: Want, wait: Duration) -> Result<Batch, SourceError>;
+}
+
+/// How much a read may bring.
+#[derive(Clone, Copy, Debug)]
+pub struct Want {
+    /// `MAX_BATCH_SIZE`: the number of entries when the reader has caught up; a source raises it under backlog.
+    pub count: usize,
+    /// Bytes that may still be taken in; a source keeps its reads below it as well as it can foresee.
+    pub bytes: usize,
+}
+
+/// What a read brought.
+#[derive(Clone, Debug, Default)]
+pub struct Batch {
+    /// Entries in stream order (those of old holes first).
+    pub entries: Vec<Entry>,
+    /// Holes whose entries are gone from the stream (trimmed, deleted): counted as lost, then closed.
+    pub lost: Vec<StreamId>,
+    /// Entries that were trimmed before they were read, as far as the stream's counters tell.
+    pub lost_unseen: u64,
+    /// The stream was replaced by one whose ids went backwards. Nothing else is set; the caller lets all in flight commit,
+    /// restarts its tracker at the position inside, and reads on.
+    pub restarted: Option<Position>,
+    /// When caught up: the number of entries ever added to the stream, to correct the count of entries read.
+    pub added: Option<u64>,
+}
+
+/// The owner's publishing side.
+pub trait Publisher: Send {
+    /// Copies entries to the dead letter stream. With `may_exist` (after a restart or an error) each is looked up first, so
+    /// that none stands there twice.
+    fn bury(&mut self, letters: &[DeadLetter], may_exist: bool) -> Result<(), SourceError>;
+
+    /// Publishes the position, refused with [`SourceError::Fenced`] if the epoch moved.
+    fn publish(&mut self, receipt: &Durable) -> Result<(), SourceError>;
+}
+
+/// An entry that goes to the dead letter stream.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DeadLetter {
+    /// The original id.
+    pub id: StreamId,
+    /// The original fields; `None` when they must be fetched from the stream by id (replay of a journal).
+    pub fields: Option<Fields>,
+    /// A stable code: `bad_json`, `not_an_object`, `no_type`, `bad_type`, `no_key`, `bad_id`, `duplicate_field`, `bad_utf8`,
+    /// `too_large`, `plugin_failed`, `refused`.
+    pub reason: String,
+    /// A finer code: an error class, or the plugin's own code from its manifest.
+    pub code: String,
+    /// The plugin that refused it or failed on it.
+    pub plugin: Option<String>,
+    /// How often it was tried.
+    pub attempts: u32,
+}
+
+/// How much a stream holds after its published position.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Backlog {
+    /// Entries after the published position. Never an estimate of 0 when unknown: computed, capped by what could be counted.
+    pub entries: u64,
+    /// Id of the newest entry, if there is one.
+    pub last: Option<StreamId>,
+    /// Id of the first entry after the published position.
+    pub first_unread: Option<StreamId>,
+}
+
+/// What went wrong with a stream.
+#[derive(Debug, thiserror::Error)]
+pub enum SourceError {
+    /// Another owner took over: nothing may be published any more.
+    #[error("another process owns the stream now")]
+    Fenced,
+    /// The configuration cannot work: wrong type of key, refused password, unusable URL.
+    #[error("{0}")]
+    Config(String),
+    /// Redis said no, or could not be reached.
+    #[error("redis: {0}")]
+    Redis(#[from] ::redis::RedisError),
+    /// A reply had another shape than the command promises.
+    #[error("unexpected reply to {command}")]
+    Reply {
+        /// The command.
+        command: &'static str,
+    },
+    /// The embedded log's files.
+    #[error("cannot {action} {path}")]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// On which file.
+        path: PathBuf,
+        /// Why it failed.
+        #[source]
+        source: std::io::Error,
+    },
+    /// An event is larger than the stream takes.
+    #[error("event of {size} bytes is larger than {limit}")]
+    TooLarge {
+        /// Its size.
+        size: usize,
+        /// The limit.
+        limit: usize,
+    },
+}
+
+impl SourceError {
+    /// Whether a retry cannot help.
+    pub fn is_fatal(&self) -> bool {
+        matches!(self, Self::Config(_) | Self::Io { .. })
+    }
+}
