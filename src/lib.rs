@@ -3,9 +3,12 @@
 pub mod config;
 pub mod status;
 
+pub mod decode;
 pub mod event;
 pub mod journal;
+pub mod json;
 pub mod layout;
 pub mod plugin;
 pub mod position;
+pub mod route;
 pub mod source;
