@@ -1,6 +1,9 @@
 //! The directory of a task: file names and what belongs where. Pure: no I/O, no clock. The write side and the read side
 //! share this and nothing else.
 
+pub mod documents;
+pub mod record;
+
 /// Version of what is described here; stands in every `metadata.json`.
 pub const LAYOUT_VERSION: u32 = 1;
 

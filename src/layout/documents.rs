@@ -1,0 +1,367 @@
+//! The static documents of a task: `metadata.json`, `01-input.json`, `04-final-result.json`. A small model that changes are
+//! applied to and the files are rendered from; the journal and `.state` keep the model, so rendering is deterministic.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+
+use super::{FINAL_RESULT, INPUT, LAYOUT_VERSION, METADATA};
+use crate::{event::StreamId, plugin::PluginProvenance};
+
+/// Most plugin versions that a task's metadata lists; further ones are counted.
+const PLUGINS_MAX: usize = 100;
+/// Most superseded results that are kept.
+const EARLIER_MAX: usize = 8;
+
+/// What the static documents are rendered from.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Documents {
+    created: Map<String, Value>,
+    annotations: Map<String, Value>,
+    created_at: Option<String>,
+    started_at: Option<String>,
+    completed_at: Option<String>,
+    status: Status,
+    plugins: Vec<PluginOf>,
+    plugins_omitted: u64,
+    event_ids: Vec<String>,
+    input: Option<Map<String, Value>>,
+    result: Option<Map<String, Value>>,
+}
+
+/// How far a task is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Status {
+    #[default]
+    Created,
+    Running,
+    Completed,
+    Failed,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct PluginOf {
+    #[serde(flatten)]
+    plugin: PluginProvenance,
+    chain: String,
+}
+
+/// A lifecycle event, as far as it may be written.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Lifecycle {
+    /// The entry.
+    pub id: StreamId,
+    /// Which of the four it is.
+    pub stage: Stage,
+    /// Its timestamp, as stored.
+    pub timestamp: Arc<str>,
+    /// Its data after the chain; or the reason why a gap record stands in its place.
+    pub data: Result<String, String>,
+}
+
+/// The four lifecycle events.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// `task:created`.
+    Created,
+    /// `task:started`.
+    Started,
+    /// `task:completed`, and whether its `status` says that it failed.
+    Completed {
+        /// `data.status` is exactly `"failed"`, before the chain.
+        failed: bool,
+    },
+    /// `task:failed`.
+    Failed,
+}
+
+// === impl Documents ===
+
+impl Documents {
+    /// Applies a lifecycle event. Times and status come from the envelope and apply even without data.
+    pub fn lifecycle(&mut self, event: &Lifecycle) {
+        let at = || Some(event.timestamp.to_string());
+        let data: Option<Map<String, Value>> =
+            event.data.as_ref().ok().map(|text| serde_json::from_str(text).unwrap_or_default());
+        if data.is_some() {
+            self.event_ids.push(event.id.to_string());
+        }
+        match event.stage {
+            Stage::Created => {
+                self.created_at = self.created_at.take().or_else(at);
+                if let Some(data) = data {
+                    self.absorb_created(data);
+                }
+            }
+            Stage::Started => {
+                self.started_at = self.started_at.take().or_else(at);
+                self.raise(Status::Running);
+                let fresh = data.unwrap_or_default().into_iter().filter(|(_, value)| !value.is_null());
+                for (key, value) in fresh {
+                    self.created.entry(key).or_insert(value);
+                }
+            }
+            Stage::Completed { failed } => self.end(failed, completed(data, failed, event), event),
+            Stage::Failed => self.end(true, failed(data, event), event),
+        }
+    }
+
+    /// Notes an event of any other kind: a task that says something runs.
+    pub fn touch(&mut self, kind: &str) {
+        if kind.starts_with("task:") {
+            self.raise(Status::Running);
+        }
+    }
+
+    /// Merges an object under `annotations.<plugin>`; null removes a key.
+    pub fn annotate(&mut self, plugin: &str, object: Map<String, Value>) {
+        let slot = self.annotations.entry(plugin).or_insert_with(|| json!({}));
+        if let Value::Object(annotations) = slot {
+            for (key, value) in object {
+                match value {
+                    Value::Null => drop(annotations.shift_remove(&key)),
+                    value => drop(annotations.insert(key, value)),
+                }
+            }
+        }
+    }
+
+    /// Notes which plugins processed the task. Returns whether that was news.
+    pub fn processed_by(&mut self, plugins: &[PluginProvenance], chain: &str) -> bool {
+        let mut news = false;
+        for plugin in plugins {
+            let of = PluginOf { plugin: plugin.clone(), chain: chain.to_owned() };
+            if self.plugins.contains(&of) {
+                continue;
+            }
+            news = true;
+            match self.plugins.len() < PLUGINS_MAX {
+                true => self.plugins.push(of),
+                false => self.plugins_omitted += 1,
+            }
+        }
+        news
+    }
+
+    /// Takes over what a webhook flow noted before it joined.
+    pub fn join(&mut self, flow: &Self) {
+        for (plugin, object) in &flow.annotations {
+            if let Value::Object(object) = object {
+                self.annotate(plugin, object.clone());
+            }
+        }
+        for of in &flow.plugins {
+            self.processed_by(std::slice::from_ref(&of.plugin), &of.chain);
+        }
+    }
+
+    /// The files as they should stand, for the task of this id.
+    pub fn render(&self, task: &str) -> Vec<(&'static str, Vec<u8>)> {
+        let mut files = vec![(METADATA, pretty(&self.metadata(task)))];
+        files.extend(self.input.as_ref().map(|input| (INPUT, pretty(input))));
+        files.extend(self.result.as_ref().map(|result| (FINAL_RESULT, pretty(result))));
+        files
+    }
+
+    fn metadata(&self, task: &str) -> Map<String, Value> {
+        let mut metadata = Map::new();
+        for (key, value) in &self.created {
+            let key = match &**key {
+                // The id is the same one; a producer's other values of our keys are kept beside them.
+                "task_id" if value == task => continue,
+                "annotations" | "task_id" | "created_at" | "started_at" | "completed_at" | "status" | "plugins"
+                | "plugins_omitted" | "layout_version" | "event_ids" => format!("_field.{key}"),
+                _ => key.clone(),
+            };
+            metadata.insert(key, value.clone());
+        }
+        if !self.annotations.is_empty() {
+            metadata.insert("annotations".into(), self.annotations.clone().into());
+        }
+        metadata.insert("task_id".into(), task.into());
+        for (key, at) in
+            [("created_at", &self.created_at), ("started_at", &self.started_at), ("completed_at", &self.completed_at)]
+        {
+            metadata.extend(at.as_ref().map(|at| (key.to_owned(), Value::from(at.as_str()))));
+        }
+        metadata.insert("status".into(), json!(self.status));
+        metadata.insert("plugins".into(), json!(self.plugins));
+        if self.plugins_omitted > 0 {
+            metadata.insert("plugins_omitted".into(), self.plugins_omitted.into());
+        }
+        metadata.insert("layout_version".into(), LAYOUT_VERSION.into());
+        metadata.insert("event_ids".into(), json!(self.event_ids));
+        metadata
+    }
+
+    fn absorb_created(&mut self, data: Map<String, Value>) {
+        let message = data.get("input_message").cloned().unwrap_or(Value::Null);
+        let input = self.input.get_or_insert_default();
+        if !message.is_null() || !input.contains_key("message") {
+            input.insert("message".into(), message);
+        }
+        for (key, value) in data {
+            // A second `task:created` adds to the first; it never blanks what that said.
+            if !value.is_null() || !self.created.contains_key(&key) {
+                self.created.insert(key, value);
+            }
+        }
+    }
+
+    fn raise(&mut self, status: Status) {
+        if self.status < status {
+            self.status = status;
+        }
+    }
+
+    fn end(&mut self, failed: bool, mut result: Map<String, Value>, event: &Lifecycle) {
+        self.status = if failed { Status::Failed } else { Status::Completed };
+        self.completed_at = Some(event.timestamp.to_string());
+        if let Some(mut earlier) = self.result.take() {
+            let mut kept = match earlier.shift_remove("earlier") {
+                Some(Value::Array(kept)) => kept,
+                _ => Vec::new(),
+            };
+            kept.push(earlier.into());
+            if kept.len() > EARLIER_MAX {
+                kept.remove(0);
+            }
+            result.insert("earlier".into(), kept.into());
+        }
+        self.result = Some(result);
+    }
+}
+
+fn completed(data: Option<Map<String, Value>>, failed: bool, event: &Lifecycle) -> Map<String, Value> {
+    let Some(mut data) = data else { return gap(!failed, event) };
+    let mut take = |key: &str| data.shift_remove(key).unwrap_or(Value::Null);
+    let result = take("result");
+    let mut metrics = Map::new();
+    for key in ["cost_usd", "duration_seconds", "input_tokens", "output_tokens"] {
+        metrics.insert(key.to_owned(), take(key));
+    }
+    for key in ["input_tokens", "output_tokens", "cache_creation_input_tokens", "cache_read_input_tokens"] {
+        let used = data.get("usage").and_then(|usage| usage.get(key)).cloned().unwrap_or(Value::Null);
+        if metrics.get(key).is_none_or(Value::is_null) && !used.is_null() {
+            metrics.insert(key.to_owned(), used);
+        }
+    }
+    let mut document = Map::new();
+    document.insert("success".into(), (!failed).into());
+    document.insert("result".into(), result);
+    document.insert("metrics".into(), metrics.into());
+    finish(document, data, if failed { "failed" } else { "completed" }, event)
+}
+
+fn failed(data: Option<Map<String, Value>>, event: &Lifecycle) -> Map<String, Value> {
+    let Some(mut data) = data else { return gap(false, event) };
+    let mut document = Map::new();
+    document.insert("success".into(), false.into());
+    document.insert("error".into(), data.shift_remove("error").unwrap_or(Value::Null));
+    finish(document, data, "failed", event)
+}
+
+/// Adds what every result ends with, and whatever else the producer said.
+fn finish(
+    mut document: Map<String, Value>,
+    data: Map<String, Value>,
+    status: &str,
+    event: &Lifecycle,
+) -> Map<String, Value> {
+    document.insert("completed_at".into(), (*event.timestamp).into());
+    document.insert("status".into(), status.into());
+    for (key, value) in data {
+        let key = match &*key {
+            // Said above, from the envelope.
+            "status" if value == status => continue,
+            "success" | "completed_at" | "status" | "earlier" | "metrics" | "gap" => format!("_field.{key}"),
+            _ => key,
+        };
+        document.insert(key, value);
+    }
+    document
+}
+
+fn gap(success: bool, event: &Lifecycle) -> Map<String, Value> {
+    let mut document = Map::new();
+    document.insert("success".into(), success.into());
+    document.insert("gap".into(), event.data.as_ref().err().map_or(Value::Null, |code| code.as_str().into()));
+    document.insert("completed_at".into(), (*event.timestamp).into());
+    document
+}
+
+/// Indented by two, no newline at the end, as the predecessor wrote them; raw UTF-8 but for line separators.
+fn pretty(document: &Map<String, Value>) -> Vec<u8> {
+    let text = serde_json::to_string_pretty(document).unwrap_or_default();
+    let mut file = Vec::with_capacity(text.len());
+    crate::json::push_line_safe(&mut file, &text);
+    file
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn event(seq: u64, stage: Stage, data: Result<&str, &str>) -> Lifecycle {
+        let data = data.map(str::to_owned).map_err(str::to_owned);
+        Lifecycle { id: StreamId { ms: 1, seq }, stage, timestamp: format!("T{seq}").into(), data }
+    }
+
+    fn files(documents: &Documents) -> Map<String, Value> {
+        let parse = |(name, file): (&str, Vec<u8>)| (name.to_owned(), serde_json::from_slice(&file).unwrap());
+        documents.render("t").into_iter().map(parse).collect()
+    }
+
+    #[test]
+    fn a_second_created_adds_and_never_replaces() {
+        let mut documents = Documents::default();
+        let first = r#"{"task_id":"t","input_message":"hi","conversation_id":"c","source":"dashboard","status":"new"}"#;
+        documents.lifecycle(&event(1, Stage::Created, Ok(first)));
+        documents.lifecycle(&event(2, Stage::Created, Ok(r#"{"session_id":"s","conversation_id":null}"#)));
+        documents.lifecycle(&event(3, Stage::Started, Err("too_large")));
+        let expected = json!({
+            "metadata.json": {"input_message": "hi", "conversation_id": "c", "source": "dashboard", "_field.status": "new",
+                "session_id": "s", "task_id": "t", "created_at": "T1", "started_at": "T3", "status": "running",
+                "plugins": [], "layout_version": 1, "event_ids": ["1-1", "1-2"]},
+            "01-input.json": {"message": "hi"},
+        });
+        assert_eq!(Value::from(files(&documents)), expected);
+    }
+
+    #[test]
+    fn a_later_failure_supersedes_and_keeps_the_result() {
+        let mut documents = Documents::default();
+        let data = r#"{"result":"r","cost_usd":0.5,"duration_seconds":2.0,"usage":{"input_tokens":3},"num_turns":2}"#;
+        documents.lifecycle(&event(1, Stage::Completed { failed: false }, Ok(data)));
+        let earlier = json!({"success": true, "result": "r",
+            "metrics": {"cost_usd": 0.5, "duration_seconds": 2.0, "input_tokens": 3, "output_tokens": null},
+            "completed_at": "T1", "status": "completed", "usage": {"input_tokens": 3}, "num_turns": 2});
+        assert_eq!(files(&documents)["04-final-result.json"], earlier);
+        documents.lifecycle(&event(2, Stage::Failed, Ok(r#"{"error":"e"}"#)));
+        let expected =
+            json!({"success": false, "error": "e", "completed_at": "T2", "status": "failed", "earlier": [earlier]});
+        assert_eq!(files(&documents)["04-final-result.json"], expected);
+        assert_eq!(files(&documents)["metadata.json"]["status"], "failed");
+    }
+
+    #[test]
+    fn a_dropped_end_still_ends_the_task() {
+        let mut documents = Documents::default();
+        documents.lifecycle(&event(1, Stage::Completed { failed: true }, Err("plugin_failed")));
+        let expected = json!({"success": false, "gap": "plugin_failed", "completed_at": "T1"});
+        assert_eq!(files(&documents)["04-final-result.json"], expected);
+        assert_eq!(files(&documents)["metadata.json"]["event_ids"], json!([]));
+    }
+
+    #[test]
+    fn annotations_merge_and_null_removes() {
+        let mut documents = Documents::default();
+        let object = |value: Value| value.as_object().cloned().unwrap();
+        documents.annotate("p", object(json!({"a": 1, "b": 2})));
+        documents.annotate("p", object(json!({"a": null, "c": 3})));
+        assert_eq!(files(&documents)["metadata.json"]["annotations"], json!({"p": {"b": 2, "c": 3}}));
+    }
+}
