@@ -46,7 +46,7 @@ pub enum InvalidId {
 }
 
 /// What order and plugin state go by: a task, or a webhook flow.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Key {
     /// A task, by its id.
     Task(Id),
@@ -172,6 +172,18 @@ impl Id {
     }
 }
 
+impl Serialize for Id {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for Id {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Self::parse(&String::deserialize(deserializer)?).map_err(serde::de::Error::custom)
+    }
+}
+
 impl fmt::Display for Id {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
@@ -202,6 +214,14 @@ const HEX: &[u8; 16] = b"0123456789ABCDEF";
 // === impl Key ===
 
 impl Key {
+    /// The key in whose directory its files stand: itself, or the task that its flow joined.
+    pub fn home(&self, joined: Option<&Id>) -> Self {
+        match (self, joined) {
+            (Self::Flow(_), Some(task)) => Self::Task(task.clone()),
+            _ => self.clone(),
+        }
+    }
+
     /// The id, whichever kind of key it is.
     pub fn id(&self) -> &Id {
         match self {

@@ -2,6 +2,7 @@
 //! share this and nothing else.
 
 pub mod documents;
+pub mod key_state;
 pub mod record;
 
 /// Version of what is described here; stands in every `metadata.json`.

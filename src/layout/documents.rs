@@ -109,11 +109,19 @@ impl Documents {
         }
     }
 
-    /// Notes an event of any other kind: a task that says something runs.
-    pub fn touch(&mut self, kind: &str) {
-        if kind.starts_with("task:") {
-            self.raise(Status::Running);
-        }
+    /// Whether [`Documents::touch`] would change anything.
+    pub fn would_touch(&self) -> bool {
+        self.status < Status::Running
+    }
+
+    /// Notes that the task says something, so that it runs.
+    pub fn touch(&mut self) {
+        self.raise(Status::Running);
+    }
+
+    /// Whether nothing was noted yet: the task has no `metadata.json`.
+    pub fn is_new(&self) -> bool {
+        *self == Self::default()
     }
 
     /// Merges an object under `annotations.<plugin>`; null removes a key.
@@ -155,6 +163,35 @@ impl Documents {
         }
         for of in &flow.plugins {
             self.processed_by(std::slice::from_ref(&of.plugin), &of.chain);
+        }
+    }
+
+    /// The model as far as the files tell it, for a task whose `.state` is lost.
+    pub fn from_files(metadata: Option<Vec<u8>>, input: Option<Vec<u8>>, result: Option<Vec<u8>>) -> Self {
+        let parse = |file: Option<Vec<u8>>| -> Option<Map<String, Value>> { serde_json::from_slice(&file?).ok() };
+        let mut created = parse(metadata).unwrap_or_default();
+        let mut take = |key: &str| created.shift_remove(key);
+        fn read<T: serde::de::DeserializeOwned>(value: Option<Value>) -> Option<T> {
+            serde_json::from_value(value?).ok()
+        }
+        Self {
+            annotations: read(take("annotations")).unwrap_or_default(),
+            created_at: read(take("created_at")),
+            started_at: read(take("started_at")),
+            completed_at: read(take("completed_at")),
+            status: read(take("status")).unwrap_or_default(),
+            plugins: read(take("plugins")).unwrap_or_default(),
+            plugins_omitted: read(take("plugins_omitted")).unwrap_or_default(),
+            event_ids: read(take("event_ids")).unwrap_or_default(),
+            input: parse(input),
+            result: parse(result),
+            created: {
+                for derived in ["task_id", "layout_version"] {
+                    created.shift_remove(derived);
+                }
+                // A producer's values under our names were renamed when they were written.
+                created.into_iter().map(|(key, value)| (key.strip_prefix("_field.").map_or(key.clone(), str::to_owned), value)).collect()
+            },
         }
     }
 
@@ -329,6 +366,10 @@ mod tests {
             "01-input.json": {"message": "hi"},
         });
         assert_eq!(Value::from(files(&documents)), expected);
+        let rendered: std::collections::HashMap<_, _> = documents.render("t").into_iter().collect();
+        let file = |name: &str| rendered.get(name).cloned();
+        let again = Documents::from_files(file(METADATA), file(INPUT), file(FINAL_RESULT));
+        assert_eq!(again.render("t"), documents.render("t"));
     }
 
     #[test]

@@ -1,0 +1,102 @@
+//! Applying: published records go to the task files. At once when there is little to do; under load in batches, in which
+//! appends to one file become one write.
+
+use std::{
+    sync::{
+        Arc,
+        mpsc::{Receiver, RecvTimeoutError},
+    },
+    time::{Duration, Instant},
+};
+
+use super::{Committed, Progress, Synced, describe, files::TaskFiles};
+use crate::{ending::Ending, metrics::DataPath, status::Status, window::Window};
+
+/// Shortest time between two applies under load.
+const BATCH: Duration = Duration::from_millis(20);
+/// A batch is applied when it holds this many bytes of the window.
+const BATCH_BYTES: usize = 8 << 20;
+/// First and longest pause before a full disk is tried again.
+const FULL_BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
+
+/// What the applier works with.
+pub struct Applying {
+    /// The files.
+    pub files: TaskFiles,
+    /// The window that applied entries leave.
+    pub window: Arc<Window>,
+    /// How far the files are.
+    pub progress: Arc<Progress>,
+    /// To say why nothing moves.
+    pub status: Arc<Status>,
+    /// Counters.
+    pub metrics: Arc<DataPath>,
+    /// Whether the ownership is over.
+    pub ending: Arc<Ending>,
+}
+
+impl Applying {
+    /// Works until the publisher is gone, or the ownership is over.
+    pub fn run(mut self, published: Receiver<Synced>) {
+        let mut last = Instant::now();
+        loop {
+            let mut commits = match published.recv_timeout(Duration::from_millis(500)) {
+                Ok(synced) => synced.commits,
+                Err(RecvTimeoutError::Timeout) if !self.ending.is_over() => continue,
+                Err(_) => return,
+            };
+            let mut bytes: usize = commits.iter().map(|commit| commit.bytes).sum();
+            while let Some(left) = BATCH.checked_sub(last.elapsed()).filter(|_| bytes < BATCH_BYTES) {
+                match published.recv_timeout(left) {
+                    Ok(synced) => {
+                        bytes += synced.commits.iter().map(|commit| commit.bytes).sum::<usize>();
+                        commits.extend(synced.commits);
+                    }
+                    Err(_) => break,
+                }
+            }
+            last = Instant::now();
+            if !self.apply(&commits) {
+                return;
+            }
+            self.metrics.apply.record(last.elapsed());
+        }
+    }
+
+    fn apply(&mut self, commits: &[Committed]) -> bool {
+        let mut pause = FULL_BACKOFF.0;
+        loop {
+            if self.ending.is_over() {
+                return false;
+            }
+            match self.files.apply(commits.iter().flat_map(|commit| &commit.record.changes)) {
+                Ok(applied) => {
+                    self.metrics.files_created.increment(applied.created);
+                    if applied.missing > 0 {
+                        tracing::error!(bytes = applied.missing, "files are shorter than what was written to them");
+                    }
+                    self.status.set_blocked("files", None);
+                    self.window.give(commits.iter().map(|commit| commit.bytes).sum());
+                    if let Some(last) = commits.last() {
+                        self.progress.reached(last.sequence);
+                    }
+                    return true;
+                }
+                Err(error) if error.is_full() => {
+                    tracing::error!(error = describe(error), "task files cannot be written; trying again");
+                    self.status.set_blocked("files", Some("no space for task files".into()));
+                    self.ending.wait(pause);
+                    pause = (pause * 2).min(FULL_BACKOFF.1);
+                    if self.ending.is_draining() {
+                        // The journal has it: the next start applies it.
+                        self.ending.lost("stopped while the disk is full");
+                    }
+                }
+                Err(error) => {
+                    self.ending.fatal(describe(error));
+                    return false;
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,97 @@
+//! Checkpoints: task files and `.state`s made durable, so that the journal before them is no longer needed. Off the hot path.
+
+use std::{
+    path::PathBuf,
+    sync::{
+        Arc,
+        mpsc::{Receiver, RecvTimeoutError, SyncSender},
+    },
+    time::{Duration, Instant},
+};
+
+use super::{Progress, describe, files::TaskFiles};
+use crate::{
+    ending::Ending,
+    event::Key,
+    journal::replay::Checkpoint,
+    metrics::DataPath,
+    position::Position,
+};
+
+/// A checkpoint to make.
+#[derive(Debug)]
+pub struct Job {
+    /// The last record it covers.
+    pub sequence: u64,
+    /// The position after that record.
+    pub position: Position,
+    /// The `.state`s of keys that changed.
+    pub states: Vec<(Key, Vec<u8>)>,
+}
+
+/// What the checkpointer works with.
+pub struct Checkpointing {
+    /// The files.
+    pub files: TaskFiles,
+    /// The stream's state folder.
+    pub state_dir: PathBuf,
+    /// The ownership's epoch.
+    pub epoch: u64,
+    /// How far the files are.
+    pub progress: Arc<Progress>,
+    /// Counters.
+    pub metrics: Arc<DataPath>,
+    /// Whether the ownership is over.
+    pub ending: Arc<Ending>,
+}
+
+impl Checkpointing {
+    /// Works until the committer is gone, or the ownership is over.
+    pub fn run(mut self, jobs: Receiver<Job>, done: SyncSender<u64>) {
+        loop {
+            let job = match jobs.recv_timeout(Duration::from_millis(500)) {
+                Ok(job) => job,
+                Err(RecvTimeoutError::Timeout) if !self.ending.is_over() => continue,
+                Err(_) => return,
+            };
+            if !self.progress.wait(job.sequence, &self.ending, None) {
+                return;
+            }
+            let started = Instant::now();
+            loop {
+                match self.make(&job) {
+                    Ok(()) => break,
+                    Err(Failed::Full(error)) => {
+                        tracing::error!(error, "checkpoint cannot be written; trying again");
+                        self.ending.wait(Duration::from_secs(1));
+                        if self.ending.is_draining() {
+                            return;
+                        }
+                    }
+                    Err(Failed::Fatal(error)) => return self.ending.fatal(error),
+                }
+            }
+            self.metrics.checkpoint.record(started.elapsed());
+            if done.send(job.sequence).is_err() {
+                return;
+            }
+        }
+    }
+
+    fn make(&mut self, job: &Job) -> Result<(), Failed> {
+        self.files.store(&job.states).map_err(|error| match error.is_full() {
+            true => Failed::Full(describe(error)),
+            false => Failed::Fatal(describe(error)),
+        })?;
+        let checkpoint = Checkpoint { epoch: self.epoch, sequence: job.sequence, position: job.position.clone() };
+        checkpoint.write(&self.state_dir).map_err(|error| match super::is_full(&error) {
+            true => Failed::Full(describe(error)),
+            false => Failed::Fatal(describe(error)),
+        })
+    }
+}
+
+enum Failed {
+    Full(String),
+    Fatal(String),
+}

@@ -1,0 +1,426 @@
+//! The write side's hand on `LOGS_DIR`: applies committed changes, loads and stores `.state`s. Every path is a validated name
+//! opened beneath the root's handle. No fsync here but [`TaskFiles::sync`], which the checkpoint calls.
+
+use std::{
+    collections::HashMap,
+    fs::File,
+    io::{self, Read, Write},
+    os::unix::fs::FileExt,
+    path::{Path, PathBuf},
+};
+
+use cap_std::{
+    ambient_authority,
+    fs::{Dir, DirBuilder, DirBuilderExt, OpenOptions, OpenOptionsExt},
+};
+
+use crate::{
+    event::{Id, Key},
+    journal::record::{Change, FileName, FileOp},
+    layout::{self, STATE_FILE, WEBHOOKS_DIR, documents::Documents, key_state::KeyState},
+};
+
+/// A task directory's mode.
+const DIR_MODE: u32 = 0o750;
+/// A file's mode.
+const FILE_MODE: u32 = 0o640;
+
+/// What went wrong with the files of `LOGS_DIR`.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot {action} {path}")]
+pub struct FilesError {
+    action: &'static str,
+    path: PathBuf,
+    #[source]
+    source: io::Error,
+}
+
+/// What an apply did.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Applied {
+    /// Files that did not exist before.
+    pub created: u64,
+    /// Bytes that should have stood in files and did not.
+    pub missing: u64,
+}
+
+/// Task files, open as long as they are in use.
+#[derive(Debug)]
+pub struct TaskFiles {
+    root: Dir,
+    /// Kept open from the start on: `syncfs` reports errors since the handle was opened.
+    root_file: File,
+    logs_dir: PathBuf,
+    staging: Dir,
+    /// Keeps the names of several users of one staging folder apart.
+    tag: &'static str,
+    staged: u64,
+    open: HashMap<(Key, FileName), Handle>,
+    open_max: usize,
+    clock: u64,
+    dirs: HashMap<Key, u64>,
+}
+
+#[derive(Debug)]
+struct Handle {
+    file: File,
+    used: u64,
+}
+
+// === impl FilesError ===
+
+impl FilesError {
+    /// Whether the same bytes may be written later: no space, quota.
+    pub fn is_full(&self) -> bool {
+        is_full(&self.source)
+    }
+}
+
+/// Whether an error says that there is no room, which may change.
+pub fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
+/// The directory of a key, relative to `LOGS_DIR`.
+pub fn dir_of(key: &Key) -> PathBuf {
+    match key {
+        Key::Task(id) => PathBuf::from(&*id.dir_name()),
+        Key::Flow(id) => Path::new(WEBHOOKS_DIR).join(&*id.dir_name()),
+    }
+}
+
+// === impl TaskFiles ===
+
+impl TaskFiles {
+    /// Opens `LOGS_DIR` (made if missing) for the owner of an epoch. Staging folders of other epochs of this stream are
+    /// removed: their owners can publish no static file any more.
+    pub fn open(logs_dir: &Path, state_name: &str, epoch: u64, open_max: usize) -> Result<Self, FilesError> {
+        let fail = |action| move |source| FilesError { action, path: logs_dir.to_owned(), source };
+        let mut builder = std::fs::DirBuilder::new();
+        std::os::unix::fs::DirBuilderExt::mode(builder.recursive(true), DIR_MODE);
+        builder.create(logs_dir).map_err(fail("create"))?;
+        let root = Dir::open_ambient_dir(logs_dir, ambient_authority()).map_err(fail("open"))?;
+        let root_file = File::open(logs_dir).map_err(fail("open"))?;
+        let own = Path::new(layout::STATE_DIR).join(state_name);
+        make_dirs(&root, &own).map_err(fail("create the state folder of"))?;
+        let own = root.open_dir(&own).map_err(fail("open the state folder of"))?;
+        for entry in own.entries().map_err(fail("list the state folder of"))? {
+            let name = entry.map_err(fail("list the state folder of"))?.file_name();
+            if name.to_str().is_some_and(|name| name.starts_with("tmp-")) {
+                own.remove_dir_all(&name).map_err(fail("remove old staging of"))?;
+            }
+        }
+        let staging = format!("tmp-{epoch}");
+        make_dirs(&own, Path::new(&staging)).map_err(fail("create staging of"))?;
+        let staging = own.open_dir(&staging).map_err(fail("open staging of"))?;
+        Ok(Self {
+            root,
+            root_file,
+            logs_dir: logs_dir.to_owned(),
+            staging,
+            tag: "a",
+            staged: 0,
+            open: HashMap::new(),
+            open_max,
+            clock: 0,
+            dirs: HashMap::new(),
+        })
+    }
+
+    /// The same folders for another thread, with nothing open; `tag` must be its own.
+    pub fn sibling(&self, tag: &'static str) -> Result<Self, FilesError> {
+        let fail = |source| FilesError { action: "open", path: self.logs_dir.clone(), source };
+        Ok(Self {
+            root: self.root.try_clone().map_err(fail)?,
+            root_file: self.root_file.try_clone().map_err(fail)?,
+            logs_dir: self.logs_dir.clone(),
+            staging: self.staging.try_clone().map_err(fail)?,
+            tag,
+            staged: 0,
+            open: HashMap::new(),
+            open_max: self.open_max,
+            clock: 0,
+            dirs: HashMap::new(),
+        })
+    }
+
+    /// Applies changes in order; appends to one file that follow each other become one write. Repeating it, or repeating it
+    /// after a part was done, gives the same files.
+    pub fn apply<'c>(&mut self, changes: impl IntoIterator<Item = &'c Change>) -> Result<Applied, FilesError> {
+        self.clock += 1;
+        let mut applied = Applied::default();
+        let mut order: Vec<&Key> = Vec::new();
+        let mut by_key: HashMap<&Key, Vec<&Change>> = HashMap::new();
+        for change in changes {
+            let of_key = by_key.entry(&change.key).or_default();
+            if of_key.is_empty() {
+                order.push(&change.key);
+            }
+            of_key.push(change);
+        }
+        for key in order {
+            let of_key = by_key.get(key).map_or(&[][..], Vec::as_slice);
+            self.apply_to(key, of_key, &mut applied)?;
+        }
+        self.close_old();
+        Ok(applied)
+    }
+
+    fn apply_to(&mut self, key: &Key, changes: &[&Change], applied: &mut Applied) -> Result<(), FilesError> {
+        let mut runs: Vec<Run<'_>> = Vec::new();
+        for op in changes.iter().flat_map(|change| &change.files) {
+            let last = runs.iter_mut().rev().find(|run| run.file == op.file());
+            match (op, last) {
+                (FileOp::Append { offset, bytes, .. }, Some(run)) if run.end() == Some(*offset) => run.parts.push(bytes),
+                (FileOp::Append { file, offset, bytes }, _) => {
+                    runs.push(Run { file, kind: Kind::At(*offset), parts: vec![bytes] });
+                }
+                (FileOp::Replace { file, bytes, .. }, _) => {
+                    runs.push(Run { file, kind: Kind::Whole, parts: vec![bytes] });
+                }
+                (FileOp::Remove { file }, _) => runs.push(Run { file, kind: Kind::Gone, parts: Vec::new() }),
+            }
+        }
+        for run in &runs {
+            match run.kind {
+                Kind::At(offset) => self.append(key, run.file, offset, &run.parts, applied)?,
+                Kind::Whole => self.replace(key, run.file, &run.parts.concat(), applied)?,
+                Kind::Gone => self.remove(key, run.file)?,
+            }
+        }
+        let model = changes.iter().rev().find_map(|change| change.documents.as_ref());
+        if let (Key::Task(id), Some(model)) = (key, model) {
+            let documents: Documents = serde_json::from_slice(model).map_err(|error| self.failed("render", key, "", error.into()))?;
+            for (name, bytes) in documents.render(id.as_str()) {
+                self.replace(key, &FileName::Borrowed(name), &bytes, applied)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn append(
+        &mut self,
+        key: &Key,
+        name: &FileName,
+        offset: u64,
+        parts: &[&bytes::Bytes],
+        applied: &mut Applied,
+    ) -> Result<(), FilesError> {
+        let clock = self.clock;
+        let at = (key.clone(), name.clone());
+        if !self.open.contains_key(&at) {
+            let (file, length) = self.open_for_append(key, name, applied)?;
+            if length < offset {
+                // Someone cut or removed the file: what is left of the hole is a blank line that readers pass over.
+                applied.missing += offset - length;
+                file.write_all_at(b"\n", offset - 1).map_err(|error| self.failed("write", key, name, error))?;
+            }
+            self.open.insert(at.clone(), Handle { file, used: clock });
+        }
+        let Some(handle) = self.open.get_mut(&at) else { return Ok(()) };
+        handle.used = clock;
+        let written = match parts {
+            [one] => handle.file.write_all_at(one, offset),
+            many => handle.file.write_all_at(&many.iter().flat_map(|part| part.iter()).copied().collect::<Vec<u8>>(), offset),
+        };
+        written.map_err(|error| self.failed("write", key, name, error))
+    }
+
+    fn open_for_append(&mut self, key: &Key, name: &FileName, applied: &mut Applied) -> Result<(File, u64), FilesError> {
+        let path = dir_of(key).join(&**name);
+        let mut options = OpenOptions::new();
+        options.write(true).mode(FILE_MODE);
+        let opened = match self.root.open_with(&path, &options) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                self.make_dir(key)?;
+                applied.created += 1;
+                self.root.open_with(&path, options.create(true))
+            }
+            opened => opened,
+        };
+        let file = opened.map_err(|error| self.failed("open", key, name, error))?.into_std();
+        let length = file.metadata().map_err(|error| self.failed("inspect", key, name, error))?.len();
+        Ok((file, length))
+    }
+
+    /// Writes a file whole: staged and renamed, so that readers see the old or the new one.
+    fn replace(&mut self, key: &Key, name: &FileName, bytes: &[u8], applied: &mut Applied) -> Result<(), FilesError> {
+        self.open.remove(&(key.clone(), name.clone()));
+        if !self.dirs.contains_key(key) {
+            self.make_dir(key)?;
+        }
+        let path = dir_of(key).join(&**name);
+        let fresh = !self.root.try_exists(&path).map_err(|error| self.failed("inspect", key, name, error))?;
+        applied.created += u64::from(fresh);
+        let temp = self.stage(bytes).map_err(|error| self.failed("stage", key, name, error))?;
+        match self.staging.rename(&temp, &self.root, &path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                // The directory was removed since it was made.
+                self.make_dir(key)?;
+                self.staging.rename(&temp, &self.root, &path)
+            }
+            done => done,
+        }
+        .map_err(|error| self.failed("publish", key, name, error))
+    }
+
+    fn stage(&mut self, bytes: &[u8]) -> io::Result<String> {
+        self.staged += 1;
+        let name = format!("{}{}", self.tag, self.staged);
+        let mut options = OpenOptions::new();
+        options.write(true).create(true).truncate(true).mode(FILE_MODE);
+        self.staging.open_with(&name, &options)?.write_all(bytes)?;
+        Ok(name)
+    }
+
+    fn remove(&mut self, key: &Key, name: &FileName) -> Result<(), FilesError> {
+        self.open.remove(&(key.clone(), name.clone()));
+        match self.root.remove_file(dir_of(key).join(&**name)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(self.failed("remove", key, name, error)),
+            _ => Ok(()),
+        }
+    }
+
+    fn make_dir(&mut self, key: &Key) -> Result<(), FilesError> {
+        make_dirs(&self.root, &dir_of(key)).map_err(|error| self.failed("create", key, "", error))?;
+        self.dirs.insert(key.clone(), self.clock);
+        Ok(())
+    }
+
+    /// Cuts files that are longer than their committed length, after a replay. Returns how many.
+    pub fn cut(&mut self, key: &Key, lengths: impl IntoIterator<Item = (FileName, u64)>) -> Result<u64, FilesError> {
+        let mut cut = 0;
+        for (name, length) in lengths {
+            let path = dir_of(key).join(&*name);
+            let file = match self.root.open_with(&path, OpenOptions::new().write(true)) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                opened => opened.map_err(|error| self.failed("open", key, &name, error))?,
+            };
+            if file.metadata().map_err(|error| self.failed("inspect", key, &name, error))?.len() > length {
+                file.set_len(length).map_err(|error| self.failed("cut", key, &name, error))?;
+                cut += 1;
+            }
+        }
+        Ok(cut)
+    }
+
+    /// A file's first `length` bytes; shorter when someone cut it.
+    pub fn read(&self, key: &Key, name: &str, length: u64) -> Result<Vec<u8>, FilesError> {
+        let mut bytes = Vec::new();
+        match self.root.open(dir_of(key).join(name)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            opened => {
+                let file = opened.map_err(|error| self.failed("open", key, name, error))?;
+                file.take(length).read_to_end(&mut bytes).map_err(|error| self.failed("read", key, name, error))?;
+            }
+        }
+        Ok(bytes)
+    }
+
+    /// A key's state as the last checkpoint left it; made anew from the files where `.state` is missing or damaged.
+    pub fn load(&self, key: &Key) -> Result<KeyState, FilesError> {
+        load(&self.root, key).map_err(|error| self.failed("load the state of", key, "", error))
+    }
+
+    /// Writes `.state`s: staged and synced before they are renamed, so that a power loss leaves the old or the new one.
+    /// Ends with everything of `LOGS_DIR`'s file system on disk.
+    pub fn store(&mut self, states: &[(Key, Vec<u8>)]) -> Result<(), FilesError> {
+        let mut renames = Vec::with_capacity(states.len());
+        for (key, bytes) in states {
+            let temp = self.stage(bytes).map_err(|error| self.failed("stage", key, STATE_FILE, error))?;
+            renames.push((temp, key));
+        }
+        self.sync()?;
+        for (temp, key) in renames {
+            self.make_dir(key)?;
+            let path = dir_of(key).join(STATE_FILE);
+            let renamed = self.staging.rename(&temp, &self.root, &path);
+            renamed.map_err(|error| self.failed("publish", key, STATE_FILE, error))?;
+        }
+        self.sync()
+    }
+
+    /// Syncs the whole file system: one call where thousands of files are dirty. A failure must end the process.
+    pub fn sync(&self) -> Result<(), FilesError> {
+        let synced = rustix::fs::syncfs(&self.root_file);
+        synced.map_err(|error| FilesError { action: "sync", path: self.logs_dir.clone(), source: error.into() })
+    }
+
+    /// Closes what was not used for longest when too much is open.
+    fn close_old(&mut self) {
+        if self.open.len() > self.open_max {
+            let mut used: Vec<u64> = self.open.values().map(|handle| handle.used).collect();
+            let middle = used.len() / 2;
+            let (_, bound, _) = used.select_nth_unstable(middle);
+            let bound = *bound;
+            self.open.retain(|_, handle| handle.used > bound);
+        }
+        if self.dirs.len() > self.open_max {
+            self.dirs.clear();
+        }
+    }
+
+    fn failed(&self, action: &'static str, key: &Key, name: &str, source: io::Error) -> FilesError {
+        FilesError { action, path: self.logs_dir.join(dir_of(key)).join(name), source }
+    }
+}
+
+/// Appends (or another operation) to one file that are done at once.
+struct Run<'c> {
+    file: &'c FileName,
+    kind: Kind,
+    parts: Vec<&'c bytes::Bytes>,
+}
+
+#[derive(Clone, Copy)]
+enum Kind {
+    At(u64),
+    Whole,
+    Gone,
+}
+
+impl Run<'_> {
+    fn end(&self) -> Option<u64> {
+        match self.kind {
+            Kind::At(offset) => Some(offset + self.parts.iter().map(|part| part.len() as u64).sum::<u64>()),
+            Kind::Whole | Kind::Gone => None,
+        }
+    }
+}
+
+fn make_dirs(root: &Dir, path: &Path) -> io::Result<()> {
+    let mut builder = DirBuilder::new();
+    builder.recursive(true).mode(DIR_MODE);
+    root.create_dir_with(path, &builder)
+}
+
+/// Loads a key's state beneath an open `LOGS_DIR`; an empty one for a key that has no directory.
+pub fn load(root: &Dir, key: &Key) -> io::Result<KeyState> {
+    let dir = match root.open_dir(dir_of(key)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(KeyState::default()),
+        opened => opened?,
+    };
+    let unusable = match dir.read(STATE_FILE) {
+        Ok(bytes) => match KeyState::from_bytes(&bytes) {
+            Ok(state) => return Ok(state),
+            Err(error) => error.to_string(),
+        },
+        Err(error) if error.kind() == io::ErrorKind::NotFound => "none".to_owned(),
+        Err(error) => return Err(error),
+    };
+    let mut files = Vec::new();
+    for entry in dir.entries()? {
+        let entry = entry?;
+        if let Ok(name) = entry.file_name().into_string() {
+            files.push((name, entry.metadata()?.len()));
+        }
+    }
+    if files.is_empty() {
+        return Ok(KeyState::default());
+    }
+    let read = |name: &str| dir.read(name).ok();
+    let documents = Documents::from_files(read(layout::METADATA), read(layout::INPUT), read(layout::FINAL_RESULT));
+    tracing::warn!(key = %key, state = unusable, "state of a key is made anew from its files; plugin state is lost");
+    Ok(KeyState::rebuilt(files, documents))
+}
+

@@ -1,0 +1,106 @@
+//! Publishing: dead letters are copied, then the stream's position moves, both after the journal's sync. Only then do the
+//! records go on to the files.
+
+use std::{
+    sync::{
+        Arc,
+        mpsc::{Receiver, RecvTimeoutError, SyncSender},
+    },
+    time::{Duration, Instant},
+};
+
+use super::{Synced, describe};
+use crate::{
+    ending::Ending,
+    metrics::DataPath,
+    source::{DeadLetter, Publisher, SourceError},
+    status::Status,
+};
+
+/// First and longest pause after a failed try, each with up to as much again at random.
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(2));
+/// Groups that one publish may cover.
+const GROUPS_MAX: usize = 64;
+
+/// What the publisher works with.
+pub struct Publishing {
+    /// The stream.
+    pub publisher: Box<dyn Publisher>,
+    /// To say why nothing moves.
+    pub status: Arc<Status>,
+    /// Counters.
+    pub metrics: Arc<DataPath>,
+    /// Whether the ownership is over.
+    pub ending: Arc<Ending>,
+}
+
+impl Publishing {
+    /// Works until the committer is gone, or the ownership is over.
+    pub fn run(mut self, synced: Receiver<Synced>, apply: SyncSender<Synced>) {
+        loop {
+            let mut all = match synced.recv_timeout(Duration::from_millis(500)) {
+                Ok(synced) => synced,
+                Err(RecvTimeoutError::Timeout) if !self.ending.is_over() => continue,
+                Err(_) => return,
+            };
+            let mut groups = 1;
+            while let Some(next) = synced.try_recv().ok().filter(|_| groups < GROUPS_MAX) {
+                groups += 1;
+                all.receipt = next.receipt;
+                all.commits.extend(next.commits);
+            }
+            let started = Instant::now();
+            let dead: Vec<DeadLetter> = all.commits.iter_mut().flat_map(|commit| commit.dead.drain(..)).collect();
+            if !dead.is_empty() && !self.persist("dead letters", |publisher, again| publisher.bury(&dead, again)) {
+                return;
+            }
+            let receipt = all.receipt.clone();
+            if !self.persist("the position", |publisher, _| publisher.publish(&receipt)) {
+                return;
+            }
+            self.metrics.publish.record(started.elapsed());
+            if apply.send(all).is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Tries until it is done; `false` when the ownership ends.
+    fn persist(&mut self, what: &str, mut act: impl FnMut(&mut dyn Publisher, bool) -> Result<(), SourceError>) -> bool {
+        let mut pause = BACKOFF.0;
+        let mut again = false;
+        loop {
+            if self.ending.is_over() {
+                return false;
+            }
+            match act(&mut *self.publisher, again) {
+                Ok(()) => {
+                    if again {
+                        self.status.set_blocked("publish", None);
+                    }
+                    return true;
+                }
+                Err(SourceError::Fenced) => {
+                    self.ending.lost("another process owns the stream");
+                    return false;
+                }
+                Err(error) if error.is_fatal() => {
+                    self.ending.fatal(describe(error));
+                    return false;
+                }
+                Err(error) => {
+                    tracing::warn!(error = describe(error), "cannot publish {what}; trying again");
+                    self.status.set_blocked("publish", Some(format!("cannot publish {what} to the stream")));
+                    again = true;
+                    self.ending.wait(pause + pause.mul_f64(fastrand::f64()));
+                    pause = (pause * 2).min(BACKOFF.1);
+                    if self.ending.is_draining() && pause == BACKOFF.1 {
+                        // What is journaled is safe: the next owner publishes it.
+                        self.ending.lost("stopped while the stream could not be reached");
+                        return false;
+                    }
+                }
+            }
+        }
+    }
+}

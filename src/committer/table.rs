@@ -1,0 +1,91 @@
+//! The committer's memory of keys: lengths, documents and plugin states as journaled, ahead of `.state` by what the next
+//! checkpoint will write.
+
+use std::collections::HashMap;
+
+use super::files::{FilesError, TaskFiles};
+use crate::{event::Key, journal::record::Change, layout::key_state::KeyState};
+
+/// Most keys that are kept when nothing forces it; beyond it, clean ones are forgotten after each checkpoint.
+const KEYS_MAX: usize = 16_384;
+
+/// Keys with changes, and some without.
+#[derive(Debug)]
+pub struct Table {
+    files: TaskFiles,
+    keys: HashMap<Key, Entry>,
+}
+
+/// A key as journaled.
+#[derive(Debug, Default)]
+pub struct Entry {
+    /// Its state.
+    pub state: KeyState,
+    /// The journal's last record that changed it.
+    pub changed: u64,
+    /// The generation that last processed it, to note a new one once.
+    pub generation: Option<u64>,
+    dirty: bool,
+}
+
+impl Table {
+    /// An empty table over `LOGS_DIR`.
+    pub fn new(files: TaskFiles) -> Self {
+        Self { files, keys: HashMap::new() }
+    }
+
+    /// The files, to read what stands in them.
+    pub fn files(&self) -> &TaskFiles {
+        &self.files
+    }
+
+    /// A key's entry, loaded when it is not in memory.
+    pub fn entry(&mut self, key: &Key) -> Result<&mut Entry, FilesError> {
+        if !self.keys.contains_key(key) {
+            let state = self.files.load(key)?;
+            self.keys.insert(key.clone(), Entry { state, ..Entry::default() });
+        }
+        Ok(self.keys.entry(key.clone()).or_default())
+    }
+
+    /// Marks a key as changed by a record.
+    pub fn mark(&mut self, key: &Key, sequence: u64) {
+        if let Some(entry) = self.keys.get_mut(key) {
+            (entry.changed, entry.dirty) = (sequence, true);
+        }
+    }
+
+    /// Takes over a replayed change.
+    pub fn replay(&mut self, change: &Change, sequence: u64) -> Result<(), FilesError> {
+        let entry = self.entry(&change.key)?;
+        if let Err(error) = entry.state.apply(change) {
+            // The record's checksum held, so this is another version's model: the files are right all the same.
+            tracing::error!(key = %change.key, %error, "documents in the journal cannot be read");
+        }
+        self.mark(&change.key, sequence);
+        Ok(())
+    }
+
+    /// The `.state`s to write: every key changed since the last call.
+    pub fn take_dirty(&mut self) -> Vec<(Key, Vec<u8>)> {
+        let dirty = self.keys.iter_mut().filter(|(_, entry)| entry.dirty);
+        dirty
+            .map(|(key, entry)| {
+                entry.dirty = false;
+                (key.clone(), entry.state.to_bytes())
+            })
+            .collect()
+    }
+
+    /// Forgets keys whose state stands in a checkpoint, when there are many.
+    pub fn trim(&mut self, checkpointed: u64) {
+        if self.keys.len() > KEYS_MAX {
+            self.keys.retain(|_, entry| entry.dirty || entry.changed > checkpointed);
+        }
+    }
+
+    /// Every key in memory with its lengths.
+    pub fn iter(&self) -> impl Iterator<Item = (&Key, &Entry)> {
+        self.keys.iter()
+    }
+}

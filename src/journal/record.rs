@@ -1,0 +1,91 @@
+//! What one commit holds: a group of slices as absolute effects, so that a replay over any later state ends in the same
+//! bytes.
+
+use std::borrow::Cow;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    event::{Id, Key, StreamId},
+    position::Step,
+};
+
+/// A file's name within its key's directory; the standard names are not copied.
+pub type FileName = Cow<'static, str>;
+
+/// One commit.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Record {
+    /// What it does to the position.
+    pub step: Step,
+    /// What it does to each key, a key once.
+    pub changes: Vec<Change>,
+    /// Entries whose disposition is the dead letter. Their fields are in the stream only: the journal holds nothing raw.
+    pub dead: Vec<DeadNote>,
+}
+
+/// What a commit does to one key.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Change {
+    /// The key.
+    pub key: Key,
+    /// In order.
+    pub files: Vec<FileOp>,
+    /// The static documents' model as JSON, if it changed.
+    pub documents: Option<Bytes>,
+    /// New plugin states.
+    pub states: Vec<(String, String)>,
+    /// The task that a flow joined, if it did so now.
+    pub joined: Option<Id>,
+}
+
+/// What happens to a file of the key's directory.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum FileOp {
+    /// Bytes at an offset: the file's end at that time.
+    Append {
+        /// The file.
+        file: FileName,
+        /// Where they go.
+        offset: u64,
+        /// What goes there.
+        bytes: Bytes,
+    },
+    /// The file as a whole.
+    Replace {
+        /// The file.
+        file: FileName,
+        /// Its new content.
+        bytes: Bytes,
+        /// Whether the key itself wrote it, or a flow that joined it.
+        own: bool,
+    },
+    /// The file goes away: it moved to the task that its flow joined.
+    Remove {
+        /// The file.
+        file: FileName,
+    },
+}
+
+/// A disposition: this entry is dead.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeadNote {
+    /// The entry.
+    pub id: StreamId,
+    /// The reason's code.
+    pub reason: String,
+    /// A finer code.
+    pub code: String,
+    /// The plugin, if one was the reason.
+    pub plugin: Option<String>,
+}
+
+impl FileOp {
+    /// The file's name.
+    pub fn file(&self) -> &FileName {
+        match self {
+            Self::Append { file, .. } | Self::Replace { file, .. } | Self::Remove { file } => file,
+        }
+    }
+}

@@ -1,0 +1,254 @@
+//! A lane: one thread with its own plugin instances. It decodes the entries of its keys, runs the chain over each key's
+//! consecutive events, renders what was decided and hands slices to the committer. Held events stay here, in memory; to the
+//! position they are holes.
+
+use std::{
+    collections::HashMap,
+    ops::ControlFlow,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+        mpsc::{Receiver, RecvTimeoutError, SyncSender, TryRecvError},
+    },
+    time::{Duration, Instant},
+};
+
+use cap_std::{ambient_authority, fs::Dir};
+
+use crate::{
+    committer::files,
+    decode::Decoder,
+    ending::Ending,
+    event::{Entry, Event, Key},
+    metrics::DataPath,
+    plugin::{Blocked, LaneChain, PluginHost, Slice as ChainSlice, States},
+    slice::Slice,
+    status::{Heartbeat, Status},
+};
+
+mod queue;
+mod render;
+
+use queue::{Ahead, KeyQueue};
+
+/// Entries taken up at once, so that one key's slices are long under load and the committer is not kept waiting.
+const ENTRIES_MAX: usize = 2048;
+/// Keys kept in memory when nothing forces it; beyond it those whose state stands in a checkpoint are forgotten.
+const KEYS_MAX: usize = 16_384;
+/// How often a lane without work looks whether it must end.
+const IDLE: Duration = Duration::from_millis(500);
+
+/// What a lane works with.
+pub struct Lane {
+    /// Its number.
+    pub number: usize,
+    /// Its chain.
+    pub chain: LaneChain,
+    /// Where the chain comes from, to wait for a change when it blocks.
+    pub host: Arc<PluginHost>,
+    /// `LOGS_DIR`, to load the states of keys.
+    pub logs_dir: std::path::PathBuf,
+    /// `HOLD_MAX`.
+    pub hold_max: Duration,
+    /// `MAX_EVENT`.
+    pub event_max: usize,
+    /// The last batch of this lane that a checkpoint covers.
+    pub checkpointed: Arc<AtomicU64>,
+    /// To say why nothing moves.
+    pub status: Arc<Status>,
+    /// Counters.
+    pub metrics: Arc<DataPath>,
+    /// Whether the ownership is over.
+    pub ending: Arc<Ending>,
+}
+
+struct Running {
+    lane: Lane,
+    root: Dir,
+    decoder: Decoder,
+    keys: HashMap<Key, KeyQueue>,
+    /// Keys with held events and when they must be flushed.
+    held: HashMap<Key, Instant>,
+    batch: u64,
+    heartbeat: Arc<Heartbeat>,
+}
+
+impl Lane {
+    /// Works until the reader's end of `entries` is gone, or the ownership is over. What is still held then stays a hole.
+    pub fn run(self, entries: Receiver<Vec<Entry>>, slices: SyncSender<Vec<Slice>>) {
+        let root = match Dir::open_ambient_dir(&self.logs_dir, ambient_authority()) {
+            Ok(root) => root,
+            Err(error) => return self.ending.fatal(format!("cannot open LOGS_DIR: {error}")),
+        };
+        let heartbeat = self.status.heartbeat(&format!("lane-{}", self.number));
+        let decoder = Decoder::new(self.event_max);
+        let running =
+            Running { lane: self, root, decoder, keys: HashMap::new(), held: HashMap::new(), batch: 0, heartbeat };
+        running.work(&entries, &slices);
+    }
+}
+
+impl Running {
+    fn work(mut self, entries: &Receiver<Vec<Entry>>, slices: &SyncSender<Vec<Slice>>) {
+        let mut open = true;
+        while open && !self.lane.ending.is_over() {
+            let mut touched = Vec::new();
+            let mut decided = Vec::new();
+            match entries.recv_timeout(self.next_flush()) {
+                Ok(batch) => {
+                    self.heartbeat.beat();
+                    let mut taken = self.take(batch, &mut touched, &mut decided);
+                    while taken < ENTRIES_MAX {
+                        match entries.try_recv() {
+                            Ok(batch) => taken += self.take(batch, &mut touched, &mut decided),
+                            Err(TryRecvError::Empty | TryRecvError::Disconnected) => break,
+                        }
+                    }
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => open = false,
+            }
+            self.batch += 1;
+            for key in touched {
+                if self.process(&key, false, &mut decided).is_break() {
+                    return self.heartbeat.idle();
+                }
+            }
+            let now = Instant::now();
+            let due: Vec<Key> = self.held.iter().filter(|(_, at)| **at <= now).map(|(key, _)| key.clone()).collect();
+            for key in due.into_iter().filter(|_| open) {
+                if self.process(&key, true, &mut decided).is_break() {
+                    return self.heartbeat.idle();
+                }
+            }
+            if !decided.is_empty() && slices.send(decided).is_err() {
+                return self.heartbeat.idle();
+            }
+            self.heartbeat.idle();
+            self.forget_keys();
+        }
+    }
+
+    /// Decodes a batch into its keys' queues. Entries without a key are decided at once.
+    fn take(&mut self, batch: Vec<Entry>, touched: &mut Vec<Key>, decided: &mut Vec<Slice>) -> usize {
+        let (count, now) = (batch.len(), Instant::now());
+        for entry in batch {
+            let size = entry.fields.iter().map(|(name, value)| name.len() + value.len()).sum();
+            match self.decoder.decode(entry) {
+                Ok(item) => {
+                    let key = item.event.key.clone();
+                    self.queue(key, touched).push_event(item, now);
+                }
+                Err(refused) => match refused.gap.as_ref().map(|gap| gap.key.clone()) {
+                    Some(key) => self.queue(key, touched).push_refused(*refused, size),
+                    None => {
+                        let mut slice = render::empty(self.lane.number, self.batch + 1, None);
+                        render::push_refused(&mut slice, *refused, size, &self.lane.metrics);
+                        decided.push(slice);
+                    }
+                },
+            }
+        }
+        count
+    }
+
+    fn queue(&mut self, key: Key, touched: &mut Vec<Key>) -> &mut KeyQueue {
+        let queue = self.keys.entry(key).or_insert_with_key(|key| match files::load(&self.root, key) {
+            Ok(state) => KeyQueue::new(key.clone(), state.states, state.joined),
+            Err(error) => {
+                // Going on without the state could let a redactor miss what it had begun to see.
+                self.lane.ending.fatal(format!("cannot load the state of {key}: {error}"));
+                KeyQueue::new(key.clone(), States::default(), None)
+            }
+        });
+        if !std::mem::replace(&mut queue.touched, true) {
+            touched.push(queue.key.clone());
+        }
+        queue
+    }
+
+    /// Decides as much of a key's queue as the chain will. `flush`: its held events have waited long enough.
+    fn process(&mut self, key: &Key, flush: bool, decided: &mut Vec<Slice>) -> ControlFlow<()> {
+        let Some(queue) = self.keys.get_mut(key) else { return ControlFlow::Continue(()) };
+        queue.touched = false;
+        let mut flush = flush;
+        loop {
+            let mut slice = render::empty(self.lane.number, self.batch, Some(key.clone()));
+            match queue.ahead() {
+                Ahead::Nothing => break,
+                Ahead::Refused => {
+                    if let Some((refused, size)) = queue.pop_refused() {
+                        render::push_refused(&mut slice, refused, size, &self.lane.metrics);
+                    }
+                }
+                Ahead::Events { count, full, last } => {
+                    let events = queue.events(count);
+                    let task = queue.task();
+                    let must = flush || last || events.iter().any(Event::ends_task);
+                    let chain_slice =
+                        ChainSlice { task: task.as_deref(), events, flush: must, states: &queue.states };
+                    let outcome = loop {
+                        self.heartbeat.beat();
+                        match self.lane.chain.process(&chain_slice) {
+                            Ok(outcome) => break outcome,
+                            Err(blocked) => {
+                                if wait_for_plugins(&self.lane, &self.heartbeat, &blocked).is_break() {
+                                    return ControlFlow::Break(());
+                                }
+                            }
+                        }
+                    };
+                    if outcome.outcomes.is_empty() {
+                        if full && !must {
+                            flush = true;
+                            continue;
+                        }
+                        break;
+                    }
+                    render::push_decided(&mut slice, queue, outcome, &self.lane.metrics);
+                    flush = false;
+                }
+            }
+            queue.batch = self.batch;
+            decided.push(slice);
+        }
+        match queue.waiting_since() {
+            Some(since) => {
+                let due = (since + self.lane.hold_max).max(Instant::now() + Duration::from_millis(1));
+                self.held.insert(key.clone(), due);
+            }
+            None => drop(self.held.remove(key)),
+        }
+        ControlFlow::Continue(())
+    }
+
+    /// How long to wait for entries.
+    fn next_flush(&self) -> Duration {
+        let now = Instant::now();
+        self.held.values().min().map_or(IDLE, |at| at.saturating_duration_since(now).min(IDLE))
+    }
+
+    /// Forgets keys that stand in a checkpoint, when there are many.
+    fn forget_keys(&mut self) {
+        self.lane.metrics.held.set(self.held.len() as f64);
+        if self.keys.len() > KEYS_MAX {
+            let checkpointed = self.lane.checkpointed.load(Ordering::Acquire);
+            self.keys.retain(|_, queue| queue.batch > checkpointed || !queue.is_empty());
+        }
+    }
+}
+
+/// Waits until the plugins are others than those that block. Breaks when the lane must end: what it holds then stays in the
+/// stream.
+fn wait_for_plugins(lane: &Lane, heartbeat: &Heartbeat, blocked: &Blocked) -> ControlFlow<()> {
+    heartbeat.idle();
+    if lane.ending.is_draining() {
+        return ControlFlow::Break(());
+    }
+    lane.status.set_blocked("plugins", Some(blocked.reason.clone()));
+    let seen = lane.host.wait_changed(0, Duration::ZERO);
+    if lane.host.gate().is_err() {
+        lane.host.wait_changed(seen, Duration::from_millis(200));
+    }
+    ControlFlow::Continue(())
+}

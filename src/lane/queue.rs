@@ -1,0 +1,151 @@
+//! A key's entries that are not decided yet, in stream order: runs of events, and between them entries that could not be
+//! decoded, whose gap records must keep their place.
+
+use std::{collections::VecDeque, time::Instant};
+
+use crate::{
+    decode::{Decoded, Refused},
+    event::{Event, Id, Key},
+    json::Members,
+    plugin::States,
+};
+
+/// Most events of one call, and most that may be held for one key.
+const EVENTS_MAX: usize = 64;
+/// Most bytes of one call (a single larger event goes alone), and most that may be held for one key.
+const BYTES_MAX: usize = 1 << 20;
+
+/// A key in a lane's memory.
+#[derive(Debug)]
+pub(super) struct KeyQueue {
+    /// The key.
+    pub(super) key: Key,
+    /// The plugins' states, ahead of what is journaled by what is on its way there.
+    pub(super) states: States,
+    /// The task that a flow joined.
+    pub(super) joined: Option<Id>,
+    /// Whether it is in the list of keys to process.
+    pub(super) touched: bool,
+    /// The lane's last batch that decided something of it.
+    pub(super) batch: u64,
+    runs: VecDeque<Run>,
+}
+
+#[derive(Debug)]
+enum Run {
+    Events { events: Vec<Event>, members: Vec<Members>, arrived: Vec<Instant> },
+    Refused(Box<(Refused, usize)>),
+}
+
+/// What comes next.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Ahead {
+    /// The queue is empty.
+    Nothing,
+    /// An entry that could not be decoded.
+    Refused,
+    /// Events for one call.
+    Events {
+        /// How many.
+        count: usize,
+        /// Whether no more would fit: if all are held, they must be flushed.
+        full: bool,
+        /// Whether no later event can ever come in the same call, so that holding is pointless.
+        last: bool,
+    },
+}
+
+impl KeyQueue {
+    pub(super) fn new(key: Key, states: States, joined: Option<Id>) -> Self {
+        Self { key, states, joined, touched: false, batch: 0, runs: VecDeque::new() }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.runs.is_empty()
+    }
+
+    pub(super) fn push_event(&mut self, Decoded { event, members }: Decoded, now: Instant) {
+        if let Some(Run::Events { events, members: all, arrived }) = self.runs.back_mut() {
+            events.push(event);
+            all.push(members);
+            arrived.push(now);
+            return;
+        }
+        self.runs.push_back(Run::Events { events: vec![event], members: vec![members], arrived: vec![now] });
+    }
+
+    pub(super) fn push_refused(&mut self, refused: Refused, size: usize) {
+        self.runs.push_back(Run::Refused(Box::new((refused, size))));
+    }
+
+    pub(super) fn ahead(&self) -> Ahead {
+        let events = match self.runs.front() {
+            None => return Ahead::Nothing,
+            Some(Run::Refused(_)) => return Ahead::Refused,
+            Some(Run::Events { events, .. }) => events,
+        };
+        let (mut count, mut bytes) = (0, 0);
+        let mut joins = false;
+        for event in events {
+            bytes += event.data.len();
+            if count == EVENTS_MAX || (count > 0 && bytes > BYTES_MAX) {
+                break;
+            }
+            count += 1;
+            // Calls up to and including the joining event know no task, later ones do: never both in one call.
+            joins = matches!(self.key, Key::Flow(_)) && self.joined.is_none() && event.task.is_some();
+            if joins {
+                break;
+            }
+        }
+        let full = count == EVENTS_MAX || bytes >= BYTES_MAX;
+        let last = joins || (count == events.len() && self.runs.len() > 1);
+        Ahead::Events { count, full, last }
+    }
+
+    /// The first `count` events of the queue's head.
+    pub(super) fn events(&self, count: usize) -> &[Event] {
+        match self.runs.front() {
+            Some(Run::Events { events, .. }) => events.get(..count).unwrap_or_default(),
+            _ => &[],
+        }
+    }
+
+    /// The task that calls for this key are told.
+    pub(super) fn task(&self) -> Option<&str> {
+        match &self.key {
+            Key::Task(id) => Some(id.as_str()),
+            Key::Flow(_) => self.joined.as_ref().map(Id::as_str),
+        }
+    }
+
+    /// Takes the first `count` events, with their members.
+    pub(super) fn pop_events(&mut self, count: usize) -> Vec<(Event, Members)> {
+        let Some(Run::Events { events, members, arrived }) = self.runs.front_mut() else { return Vec::new() };
+        let count = count.min(events.len());
+        let popped = events.drain(..count).zip(members.drain(..count)).collect();
+        arrived.drain(..count);
+        if events.is_empty() {
+            self.runs.pop_front();
+        }
+        popped
+    }
+
+    pub(super) fn pop_refused(&mut self) -> Option<(Refused, usize)> {
+        match self.runs.pop_front()? {
+            Run::Refused(refused) => Some(*refused),
+            events => {
+                self.runs.push_front(events);
+                None
+            }
+        }
+    }
+
+    /// When the first event that waits was read.
+    pub(super) fn waiting_since(&self) -> Option<Instant> {
+        match self.runs.front()? {
+            Run::Events { arrived, .. } => arrived.first().copied(),
+            Run::Refused(_) => None,
+        }
+    }
+}

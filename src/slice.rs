@@ -1,0 +1,52 @@
+//! What a lane hands to the committer: events of one key that are decided, rendered, and not yet durable.
+
+use std::sync::Arc;
+
+use crate::{
+    event::{Id, Key, StreamId},
+    layout::documents::Lifecycle,
+    plugin::{Effects, Provenance},
+    source::DeadLetter,
+};
+
+/// Decided events of one key, in stream order.
+#[derive(Debug)]
+pub struct Slice {
+    /// The lane that decided, and the number of its batch: says up to where the lane's memory is durable.
+    pub lane: usize,
+    /// Counts the lane's batches.
+    pub batch: u64,
+    /// The key; `None` for an entry without a valid one, which leaves nothing in `LOGS_DIR`.
+    pub key: Option<Key>,
+    /// The task that this slice's last event joins its flow to.
+    pub join: Option<Id>,
+    /// The entries decided.
+    pub ids: Vec<StreamId>,
+    /// Their size in the window.
+    pub bytes: usize,
+    /// Lines, rendered.
+    pub lines: Vec<Lines>,
+    /// Lifecycle events, in order with nothing else: documents know no lines.
+    pub lifecycle: Vec<Lifecycle>,
+    /// Whether the task is seen to run (a `task:*` event other than the four).
+    pub touches: bool,
+    /// What the plugins asked for.
+    pub effects: Effects,
+    /// Which chain decided; `None` when no event went through it.
+    pub provenance: Option<Arc<Provenance>>,
+    /// Entries that are dead.
+    pub dead: Vec<DeadLetter>,
+    /// How many events were dropped by plugins.
+    pub dropped: u64,
+}
+
+/// Consecutive lines for one file.
+#[derive(Debug)]
+pub struct Lines {
+    /// The task whose directory they go to, if it is not the key's own: a late event of a flow that names another task.
+    pub task: Option<Id>,
+    /// A standard file.
+    pub file: &'static str,
+    /// Whole lines.
+    pub text: Vec<u8>,
+}
