@@ -1,6 +1,7 @@
 //! task-logger: the data path in reading order.
 
 pub mod config;
+pub mod metrics;
 pub mod status;
 
 pub mod decode;
@@ -12,3 +13,8 @@ pub mod plugin;
 pub mod position;
 pub mod route;
 pub mod source;
+
+pub mod client;
+pub mod http;
+pub mod ingest;
+pub mod reader;
