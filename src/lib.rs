@@ -9,3 +9,13 @@ pub mod layout;
 pub mod plugin;
 pub mod position;
 pub mod source;
+
+pub mod ingest;
+pub mod service;
+pub mod shutdown;
+pub mod telemetry;
+
+pub mod cli;
+pub mod client;
+pub mod demo;
+pub mod publish;
