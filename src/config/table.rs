@@ -1,7 +1,7 @@
 //! The table of settings. Everything that knows a setting's name is made from it: environment, flags, defaults, messages,
 //! the README's table.
 
-use std::{fmt::Write as _, time::Duration};
+use std::time::Duration;
 
 /// One setting.
 #[derive(Clone, Copy, Debug)]
@@ -263,8 +263,7 @@ pub fn readme_table() -> String {
         let file = if setting.is_secret() { format!(" (or `{}`)", setting.file_name()) } else { String::new() };
         let (name, flag, help, rule) = (setting.name, setting.flag(), setting.help, setting.kind.rule());
         let rule = rule.strip_prefix("expected ").unwrap_or(&rule);
-        // Writing to a String cannot fail.
-        drop(writeln!(table, "| `{name}`{file} | `--{flag}` | {default} | {help} | {rule} |"));
+        table.push_str(&format!("| `{name}`{file} | `--{flag}` | {default} | {help} | {rule} |\n"));
     }
     table
 }

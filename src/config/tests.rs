@@ -1,3 +1,5 @@
+//! Tests of the settings.
+
 use std::{fs, os::unix::ffi::OsStringExt as _};
 
 use super::*;

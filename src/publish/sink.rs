@@ -93,11 +93,11 @@ enum Tried {
 // === impl Sink ===
 
 impl Sink {
-    /// Redis where `REDIS_URL` is set, else the running service.
+    /// The service at `TASK_LOGGER_URL` when that is given, else Redis when `REDIS_URL` is, else the service on this machine.
     pub fn open(config: &Config) -> Result<Self, SinkError> {
-        match &config.redis_url {
-            Some(_) => Ok(Self::stream(Arc::new(RedisStream::open(config)?))),
-            None => Ok(Self::http(&config.service_url(), config.api_token.clone())),
+        match (&config.url, &config.redis_url) {
+            (None, Some(_)) => Ok(Self::stream(Arc::new(RedisStream::open(config)?))),
+            _ => Ok(Self::http(&config.service_url(), config.api_token.clone())),
         }
     }
 
