@@ -1,6 +1,22 @@
 //! Settings: every variable is also a flag. All problems are reported at once, each with name, value and rule.
+//!
+//! Two stages: [`resolve`] first takes each value by itself (flag, else variable, else file for secrets, else default), then
+//! looks at all of them together. Neither has a side effect; secrets' files are read.
 
-use std::{fmt, net::IpAddr, path::PathBuf, time::Duration};
+use std::{
+    fmt,
+    net::{IpAddr, Ipv4Addr},
+    path::PathBuf,
+    time::Duration,
+};
+
+mod near_miss;
+mod resolve;
+mod table;
+mod values;
+
+pub use resolve::{Input, Invalid, Problem, resolve};
+pub use table::{Default, Kind, SETTINGS, Setting, readme_table};
 
 /// The service's settings, checked and resolved.
 #[derive(Clone, Debug)]
@@ -45,6 +61,8 @@ pub struct Config {
     pub stream_dir: PathBuf,
     /// `API_TOKEN`.
     pub api_token: Option<Secret>,
+    /// `TASK_LOGGER_URL`: the running service, for commands that ask it; without a slash at its end.
+    pub url: Option<String>,
     /// `SHUTDOWN_GRACE`.
     pub shutdown_grace: Duration,
     /// `PLUGIN_MEMORY_MAX`, bytes: the operator's ceiling.
@@ -79,6 +97,42 @@ pub enum Fsync {
     Never,
 }
 
+// === impl Config ===
+
+impl Config {
+    /// Where a command finds the running service: `TASK_LOGGER_URL`, else this machine.
+    pub fn service_url(&self) -> String {
+        if let Some(url) = &self.url {
+            return url.clone();
+        }
+        match self.host {
+            IpAddr::V4(host) if host.is_unspecified() => format!("http://{}:{}", Ipv4Addr::LOCALHOST, self.port),
+            IpAddr::V6(host) if host.is_unspecified() => format!("http://[::1]:{}", self.port),
+            IpAddr::V4(host) => format!("http://{host}:{}", self.port),
+            IpAddr::V6(host) => format!("http://[{host}]:{}", self.port),
+        }
+    }
+
+    /// What is allowed but should be known at start.
+    pub fn warnings(&self) -> Vec<String> {
+        let mut warnings = Vec::new();
+        if self.api_token.is_none() && !self.host.is_loopback() {
+            warnings.push(format!("HOST={} without API_TOKEN: everybody who reaches it reads all logs", self.host));
+        }
+        if self.fsync == Fsync::Never {
+            warnings.push("FSYNC=never: a power loss may lose what was published".to_owned());
+        }
+        if self.required == Required::None {
+            warnings.push("REQUIRED_PLUGINS=none: events are written raw when no redactor is live".to_owned());
+        }
+        if self.redis_url.is_none() {
+            let dir = self.stream_dir.display();
+            warnings.push(format!("REDIS_URL is unset: events come from the embedded stream in {dir}"));
+        }
+        warnings
+    }
+}
+
 // === impl Secret ===
 
 impl Secret {
@@ -98,3 +152,6 @@ impl fmt::Debug for Secret {
         f.write_str("[secret]")
     }
 }
+
+#[cfg(test)]
+mod tests;

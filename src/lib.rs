@@ -4,17 +4,32 @@ pub mod config;
 pub mod metrics;
 pub mod status;
 
-pub mod decode;
 pub mod event;
-pub mod journal;
 pub mod json;
-pub mod layout;
-pub mod plugin;
 pub mod position;
-pub mod route;
 pub mod source;
+pub mod route;
+pub mod window;
+pub mod decode;
+pub mod plugin;
+pub mod lane;
+pub mod layout;
+pub mod slice;
+pub mod journal;
+pub mod committer;
+pub mod ending;
+pub mod recover;
+pub mod owner;
 
-pub mod client;
-pub mod http;
-pub mod ingest;
 pub mod reader;
+pub mod ingest;
+pub mod http;
+
+pub mod service;
+pub mod shutdown;
+pub mod telemetry;
+
+pub mod cli;
+pub mod client;
+pub mod demo;
+pub mod publish;

@@ -1,2 +1,67 @@
-//! The command line's entry point.
-fn main() {}
+//! The command line's entry point: arguments, settings, log, then one of the commands. Status 0: done; 64: bad arguments or
+//! input; 1: it failed.
+
+use std::{env, error::Error, io::Write as _, process::ExitCode};
+
+use task_logger::{
+    cli::{self, Action},
+    client,
+    config::{self, Config, Input},
+    demo, plugin, publish,
+    service::Service,
+    shutdown::{self, Signals},
+    telemetry,
+};
+use tracing::{Level, info, warn};
+
+/// What `sysexits` calls a usage error.
+const BAD_INPUT: u8 = 64;
+
+fn main() -> ExitCode {
+    let invocation = match cli::parse(env::args_os()) {
+        Ok(invocation) => invocation,
+        Err(answer) => {
+            let code = if answer.use_stderr() { ExitCode::from(BAD_INPUT) } else { ExitCode::SUCCESS };
+            return if answer.print().is_ok() { code } else { ExitCode::FAILURE };
+        }
+    };
+    if invocation.action == Action::CompileComponent {
+        return plugin::compile::compile_child();
+    }
+    let config = match config::resolve(&Input::process(invocation.flags)) {
+        Ok(config) => config,
+        Err(invalid) => return failed(&invalid, BAD_INPUT),
+    };
+    let serves = matches!(invocation.action, Action::Serve | Action::Demo { .. });
+    telemetry::init(if serves { config.log_level } else { config.log_level.min(Level::WARN) }, config.log_json);
+
+    let done: Result<ExitCode, Box<dyn Error>> = match invocation.action {
+        Action::Serve | Action::CompileComponent => serve(config),
+        Action::Demo { exit } => demo::run(config, exit).map_err(Into::into),
+        Action::Publish(what) => publish::run(&config, &what).map_err(Into::into),
+        Action::Logs { task, follow } => client::logs(&config, &task, follow).map_err(Into::into),
+        Action::Ls => client::ls(&config).map_err(Into::into),
+        Action::Health => client::health(&config).map_err(Into::into),
+        Action::PluginLs => client::plugins(&config).map_err(Into::into),
+        Action::PluginForget { name } => client::forget(&config, &name).map_err(Into::into),
+    };
+    done.unwrap_or_else(|error| failed(&*error, 1))
+}
+
+fn serve(config: Config) -> Result<ExitCode, Box<dyn Error>> {
+    let signals = Signals::install()?;
+    config.warnings().iter().for_each(|warning| warn!("{warning}"));
+    let grace = config.shutdown_grace;
+    let service = Service::build(config)?;
+    info!(address = %service.address(), "listening");
+    Ok(shutdown::supervise(service.spawn(), &signals, grace))
+}
+
+/// Prints an error and its causes, once.
+fn failed(error: &dyn Error, code: u8) -> ExitCode {
+    let causes = std::iter::successors(error.source(), |cause| (*cause).source());
+    let text = causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"));
+    // Nobody is left to tell when standard error is gone, too.
+    drop(writeln!(std::io::stderr(), "{text}"));
+    ExitCode::from(code)
+}

@@ -7,6 +7,8 @@ use std::sync::Arc;
 
 use crate::event::Event;
 
+pub mod compile;
+
 /// One key's consecutive events for the chain, held ones first.
 pub struct Slice<'a> {
     /// The task, or `None` for a webhook flow that has not joined.

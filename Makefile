@@ -1,0 +1,82 @@
+# Everything that a person or a CI run starts. Needs rustup's stable toolchain; the rest is set up by `make setup`.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := build
+
+# rustup puts cargo here, and not every shell knows it.
+export PATH := $(PATH):$(HOME)/.cargo/bin
+
+PLUGINS := redact usage transcript
+PLUGIN_TARGET := wasm32-wasip2
+GUEST_DIR := target/$(PLUGIN_TARGET)/release
+BIN := target/release/task-logger
+CARGO_FLAGS ?= --locked
+# Further arguments of the tests, e.g. ARGS='source:: --nocapture'.
+ARGS ?=
+
+# Seconds that a recipe took, printed as its last line.
+started = begin=$$(date +%s)
+finished = echo "$@: $$(( $$(date +%s) - begin )) s"
+
+.PHONY: build setup setup-redis plugins guests demo serve test test-task-logger bench lint clean help
+
+help: ## Show this
+	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 18
+
+setup: ## Add the WebAssembly target
+	@command -v cargo >/dev/null || { echo 'cargo is missing: install the stable toolchain with rustup (https://rustup.rs)'; exit 1; }
+	@rustc --print target-libdir --target $(PLUGIN_TARGET) 2>/dev/null | xargs -r test -d \
+		|| { command -v rustup >/dev/null && rustup target add $(PLUGIN_TARGET); } \
+		|| { echo 'the target $(PLUGIN_TARGET) is missing: run `rustup target add $(PLUGIN_TARGET)`'; exit 1; }
+
+setup-redis: ## Install redis-server, for tests and benchmark
+	@command -v redis-server >/dev/null || { \
+		[ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null \
+		&& apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends redis-server; \
+	} || { echo 'redis-server is missing: install it (Debian, Ubuntu: `sudo apt-get install redis-server`)'; exit 1; }
+
+plugins: setup ## Build the bundled plugins into target/plugins
+	cargo build $(CARGO_FLAGS) --release --target $(PLUGIN_TARGET) $(PLUGINS:%=-p %)
+	@mkdir -p target/plugins
+	@for name in $(PLUGINS); do \
+		install -m 0644 "$(GUEST_DIR)/$$name.wasm" "target/plugins/.$$name.wasm.new"; \
+		cmp -s "target/plugins/.$$name.wasm.new" "target/plugins/$$name.wasm" \
+			&& rm "target/plugins/.$$name.wasm.new" || mv "target/plugins/.$$name.wasm.new" "target/plugins/$$name.wasm"; \
+		[ -f "plugins/$$name/$$name.toml" ] || continue; \
+		install -m 0644 "plugins/$$name/$$name.toml" "target/plugins/.$$name.toml.new"; \
+		mv "target/plugins/.$$name.toml.new" "target/plugins/$$name.toml"; \
+	done
+
+guests: setup ## Build the misbehaving plugins of the tests
+	cargo build $(CARGO_FLAGS) --release --target $(PLUGIN_TARGET) -p guests
+
+build: plugins ## Build the plugins and the service
+	cargo build $(CARGO_FLAGS) --release
+
+demo: ## Run the bundled session through the service (EXIT=1: end after it)
+	@$(started); $(MAKE) --no-print-directory build; \
+	built=$$(( $$(date +%s) - begin )); echo "built in $$built s"; \
+	PLUGINS_DIR="$${PLUGINS_DIR:-target/plugins}" $(BIN) demo $(if $(filter-out 0,$(EXIT)),--exit); \
+	$(finished)
+
+serve: build ## Run the service with the bundled plugins and your own in data/plugins
+	PLUGINS_DIR="$${PLUGINS_DIR:-target/plugins:data/plugins}" $(BIN) serve
+
+test: ## Run all tests
+	@$(started); $(MAKE) --no-print-directory setup-redis plugins guests; \
+	REQUIRE_REDIS=1 cargo test $(CARGO_FLAGS) --release --workspace -- $(ARGS); \
+	$(finished)
+
+test-task-logger: test ## The same, under the name of the spec
+
+bench: setup-redis plugins ## Measure events per second
+	cargo bench $(CARGO_FLAGS) --profile release --bench drain -- $(ARGS)
+
+lint: setup ## Check format, lints and documentation
+	cargo fmt --all -- --check
+	cargo clippy $(CARGO_FLAGS) --release --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS='-D warnings' cargo doc $(CARGO_FLAGS) --release --workspace --no-deps --document-private-items
+
+clean: ## Remove what was built, and the folders of demos
+	rm -rf target data/demo-*
