@@ -142,7 +142,7 @@ impl Running {
                 Err(refused) => match refused.gap.as_ref().map(|gap| gap.key.clone()) {
                     Some(key) => self.queue(key, touched).push_refused(*refused, size),
                     None => {
-                        let mut slice = render::empty(self.lane.number, self.batch + 1, None);
+                        let mut slice = Slice::empty(self.lane.number, self.batch + 1, None);
                         render::push_refused(&mut slice, *refused, size, &self.lane.metrics);
                         decided.push(slice);
                     }
@@ -173,7 +173,7 @@ impl Running {
         queue.touched = false;
         let mut flush = flush;
         loop {
-            let mut slice = render::empty(self.lane.number, self.batch, Some(key.clone()));
+            let mut slice = Slice::empty(self.lane.number, self.batch, Some(key.clone()));
             match queue.ahead() {
                 Ahead::Nothing => break,
                 Ahead::Refused => {

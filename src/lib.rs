@@ -20,6 +20,7 @@ pub mod committer;
 pub mod ending;
 pub mod recover;
 pub mod owner;
+pub mod reading;
 
 pub mod reader;
 pub mod ingest;

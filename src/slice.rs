@@ -50,3 +50,29 @@ pub struct Lines {
     /// Whole lines.
     pub text: Vec<u8>,
 }
+
+impl Slice {
+    /// A slice that only closes entries: they are gone from the stream, and leave nothing.
+    pub fn closing(ids: Vec<StreamId>) -> Self {
+        Self { ids, ..Self::empty(usize::MAX, 0, None) }
+    }
+
+    /// A slice with nothing decided.
+    pub fn empty(lane: usize, batch: u64, key: Option<Key>) -> Self {
+        Self {
+            lane,
+            batch,
+            key,
+            join: None,
+            ids: Vec::new(),
+            bytes: 0,
+            lines: Vec::new(),
+            lifecycle: Vec::new(),
+            touches: false,
+            effects: Effects::default(),
+            provenance: None,
+            dead: Vec::new(),
+            dropped: 0,
+        }
+    }
+}

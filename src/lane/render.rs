@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::queue::KeyQueue;
 use crate::{
     decode::{Gap, Refused},
-    event::{Event, Key},
+    event::{Event, Id, Key},
     json::Members,
     layout::{
         documents::{Lifecycle, Stage},
@@ -16,25 +16,6 @@ use crate::{
     slice::{Lines, Slice},
     source::DeadLetter,
 };
-
-/// A slice with nothing decided.
-pub(super) fn empty(lane: usize, batch: u64, key: Option<Key>) -> Slice {
-    Slice {
-        lane,
-        batch,
-        key,
-        join: None,
-        ids: Vec::new(),
-        bytes: 0,
-        lines: Vec::new(),
-        lifecycle: Vec::new(),
-        touches: false,
-        effects: crate::plugin::Effects::default(),
-        provenance: None,
-        dead: Vec::new(),
-        dropped: 0,
-    }
-}
 
 /// Adds an entry that could not be decoded: a dead letter, and a gap record if its key is valid. What the envelope says of
 /// the task's life applies all the same.
@@ -102,7 +83,7 @@ pub(super) fn push_decided(slice: &mut Slice, queue: &mut KeyQueue, decided: Dec
 
 fn push_written(
     slice: &mut Slice,
-    other: Option<crate::event::Id>,
+    other: Option<Id>,
     event: &Event,
     data: &str,
     members: &Members,
@@ -125,7 +106,7 @@ fn push_written(
 
 fn push_dead(
     slice: &mut Slice,
-    other: Option<crate::event::Id>,
+    other: Option<Id>,
     event: &Event,
     reason: &str,
     code: &str,
@@ -146,7 +127,7 @@ fn push_dead(
 }
 
 /// The gap record of an event that is not written, and its effect on the task's life.
-fn push_missing(slice: &mut Slice, other: Option<crate::event::Id>, event: &Event, code: &str) {
+fn push_missing(slice: &mut Slice, other: Option<Id>, event: &Event, code: &str) {
     if let Some(stage) = stage(&event.kind, event.says_failed) {
         let data = Err(code.to_owned());
         slice.lifecycle.push(Lifecycle { id: event.id, stage, timestamp: Arc::clone(&event.timestamp), data });
@@ -162,7 +143,7 @@ fn push_missing(slice: &mut Slice, other: Option<crate::event::Id>, event: &Even
 }
 
 /// The lines of a file that this slice is adding to.
-fn lines<'s>(slice: &'s mut Slice, task: Option<crate::event::Id>, file: &'static str) -> &'s mut Vec<u8> {
+fn lines<'s>(slice: &'s mut Slice, task: Option<Id>, file: &'static str) -> &'s mut Vec<u8> {
     if !slice.lines.last().is_some_and(|last| last.file == file && last.task == task) {
         slice.lines.push(Lines { task, file, text: Vec::new() });
     }

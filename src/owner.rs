@@ -1,0 +1,345 @@
+//! Ownership: asks for the stream, and while it has it runs the data path: reader, lanes, committer, publisher, applier,
+//! checkpointer. Ends when asked, when another owner took over, or when the process must exit.
+
+use std::{
+    fs::File,
+    io,
+    path::{Path, PathBuf},
+    sync::{
+        Arc, Mutex,
+        atomic::AtomicU64,
+        mpsc::sync_channel,
+    },
+    thread::JoinHandle,
+    time::Duration,
+};
+
+use crate::{
+    committer::{
+        Committer, Progress,
+        apply::Applying,
+        checkpoint::Checkpointing,
+        describe,
+        files::{FilesError, TaskFiles},
+        publish::Publishing,
+        table::Table,
+    },
+    config::Config,
+    ending::{Cause, Ending},
+    journal::{self, Journal, JournalError},
+    lane::Lane,
+    metrics::DataPath,
+    plugin::PluginHost,
+    position::Tracker,
+    reading::Reading,
+    recover::{self, RecoverError},
+    source::{OwnRequest, Owned, SourceError, Stream},
+    status::{Role, Status},
+    window::Window,
+};
+
+/// How often a standby asks for the stream.
+const ASK_EVERY: Duration = Duration::from_millis(500);
+/// Batches of entries on their way to a lane. Their bytes are bounded by the window; this is the bound of their number.
+const LANE_QUEUE: usize = 16_384;
+/// Batches of slices on their way to the committer.
+const SLICE_QUEUE: usize = 256;
+/// Groups on their way to the publisher and to the applier.
+const GROUP_QUEUE: usize = 64;
+
+/// What the owner's thread works with.
+pub struct Owner {
+    /// Settings.
+    pub config: Arc<Config>,
+    /// The stream.
+    pub stream: Arc<dyn Stream>,
+    /// The plugins.
+    pub host: Arc<PluginHost>,
+    /// What is said of it all.
+    pub status: Arc<Status>,
+    /// Counters.
+    pub metrics: Arc<DataPath>,
+}
+
+/// Why an ownership could not begin.
+#[derive(Debug, thiserror::Error)]
+enum StartError {
+    #[error("cannot use the state folder {path}")]
+    State {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error(transparent)]
+    Recover(#[from] RecoverError),
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    #[error(transparent)]
+    Files(#[from] FilesError),
+    #[error("cannot read the stream")]
+    Source(#[from] SourceError),
+    #[error("cannot start a thread")]
+    Thread(#[source] io::Error),
+}
+
+// === impl Owner ===
+
+impl Owner {
+    /// Works until a drain is asked for, or returns why the process must exit.
+    pub fn run(&self, stop: &Ending) -> Option<String> {
+        while !stop.is_draining() {
+            let ended = self.own(stop);
+            self.status.set_blocked("owner", None);
+            match ended {
+                Ok(Some(Cause::Fatal(why))) => return Some(why),
+                Ok(Some(Cause::Lost(why))) if !stop.is_draining() => tracing::warn!(why, "ownership lost; standing by"),
+                Ok(_) => {}
+                Err(StartError::Source(error)) if !error.is_fatal() => {
+                    tracing::warn!(error = describe(error), "stream cannot be reached; trying again");
+                    self.status.set_blocked("stream", Some("the stream cannot be reached".into()));
+                }
+                Err(error) => return Some(describe(error)),
+            }
+            stop.wait(ASK_EVERY);
+        }
+        None
+    }
+
+    /// Asks for the stream once; with it, works until the end of the ownership.
+    fn own(&self, stop: &Ending) -> Result<Option<Cause>, StartError> {
+        let name = self.stream.state_name();
+        let dir = recover::state_dir(&self.config.state_dir, &name)
+            .map_err(|source| StartError::State { path: self.config.state_dir.join(&name), source })?;
+        let lock = lock(&dir).map_err(|source| StartError::State { path: dir.clone(), source })?;
+        let request = OwnRequest {
+            epoch_min: recover::epoch_of(&dir)?,
+            state_id: state_id(&dir).map_err(|source| StartError::State { path: dir.clone(), source })?,
+            holds_local_lock: lock.is_some(),
+            chain_digest: self.host.chain_digest(),
+        };
+        let Some(owned) = self.stream.try_own(&request)? else {
+            self.stand_by();
+            return Ok(None);
+        };
+        self.status.set_blocked("stream", None);
+        self.status.set_blocked("standby", None);
+        tracing::info!(epoch = owned.epoch, stream = self.stream.describe(), "owning the stream");
+        let ended = self.session(stop, &dir, owned);
+        drop(lock);
+        let role = Role { role: "standby", epoch: 0, stream: self.stream.describe() };
+        self.status.role.store(Arc::new(role));
+        ended
+    }
+
+    fn stand_by(&self) {
+        if self.status.role.load().role != "standby" {
+            tracing::info!(stream = self.stream.describe(), "another process owns the stream; standing by");
+        }
+        let role = Role { role: "standby", epoch: 0, stream: self.stream.describe() };
+        self.status.role.store(Arc::new(role));
+        self.status.set_blocked("stream", None);
+        self.status.set_blocked("standby", Some("another process owns the stream; this one stands by".into()));
+    }
+
+    fn session(&self, stop: &Ending, dir: &Path, owned: Owned) -> Result<Option<Cause>, StartError> {
+        let Owned { epoch, lease, mut reader, mut publisher } = owned;
+        let config = &self.config;
+        let name = self.stream.state_name();
+        let mut files = TaskFiles::open(&config.logs_dir, &name, epoch, open_files_max())?;
+        let recovered = recover::recover(dir, epoch, &mut files)?;
+        if !recovered.dead.is_empty() {
+            publisher.bury(&recovered.dead, true)?;
+        }
+        if let Some(position) = &recovered.position {
+            publisher.publish(&journal::recovered(epoch, position))?;
+        }
+        let position = reader.start(recovered.position.as_ref())?;
+        let role = Role { role: "owner", epoch, stream: self.stream.describe() };
+        self.status.role.store(Arc::new(role));
+
+        let ending = Arc::new(Ending::default());
+        let window = Arc::new(Window::new(config.read_window));
+        let tracker = Arc::new(Mutex::new(Tracker::new(&position)));
+        let progress = Arc::new(Progress::default());
+        progress.reached(recovered.next_sequence - 1);
+        let checkpointed: Vec<Arc<AtomicU64>> = (0..config.lanes).map(|_| Arc::default()).collect();
+
+        let (slices_in, slices) = sync_channel(SLICE_QUEUE);
+        let (synced_in, synced) = sync_channel(GROUP_QUEUE);
+        let (published_in, published) = sync_channel(GROUP_QUEUE);
+        let (jobs_in, jobs) = sync_channel(1);
+        let (done_in, done) = sync_channel(1);
+        let committer = Committer {
+            journal: Journal::create(dir, epoch, recovered.next_sequence)?,
+            table: Table::new(files.sibling("t")?),
+            position,
+            tracker: Arc::clone(&tracker),
+            fsync: config.fsync,
+            publish: synced_in,
+            checkpoint: jobs_in,
+            checkpointed: done,
+            lanes: checkpointed.clone(),
+            progress: Arc::clone(&progress),
+            lease: Arc::clone(&lease),
+            status: Arc::clone(&self.status),
+            metrics: Arc::clone(&self.metrics),
+            ending: Arc::clone(&ending),
+        };
+        let checkpointing = Checkpointing {
+            files: files.sibling("c")?,
+            state_dir: dir.to_owned(),
+            epoch,
+            progress: Arc::clone(&progress),
+            metrics: Arc::clone(&self.metrics),
+            ending: Arc::clone(&ending),
+        };
+        let applying = Applying {
+            files,
+            window: Arc::clone(&window),
+            progress,
+            status: Arc::clone(&self.status),
+            metrics: Arc::clone(&self.metrics),
+            ending: Arc::clone(&ending),
+        };
+        let publishing = Publishing {
+            publisher,
+            status: Arc::clone(&self.status),
+            metrics: Arc::clone(&self.metrics),
+            ending: Arc::clone(&ending),
+        };
+        let mut lanes = Vec::new();
+        let mut reading_lanes = Vec::new();
+        for (number, checkpointed) in checkpointed.iter().enumerate() {
+            let (entries_in, entries) = sync_channel(LANE_QUEUE);
+            reading_lanes.push(entries_in);
+            lanes.push((self.lane(number, checkpointed, &ending), entries, slices_in.clone()));
+        }
+        let reading = Reading {
+            reader,
+            tracker,
+            window,
+            lease: Arc::clone(&lease),
+            host: Arc::clone(&self.host),
+            lanes: reading_lanes,
+            lost: slices_in,
+            batch: config.batch,
+            status: Arc::clone(&self.status),
+            metrics: Arc::clone(&self.metrics),
+            ending: Arc::clone(&ending),
+        };
+
+        let mut threads = Threads { ending: Arc::clone(&ending), all: Vec::new() };
+        threads.spawn("committer", move || committer.run(slices))?;
+        threads.spawn("publisher", move || publishing.run(synced, published_in))?;
+        threads.spawn("applier", move || applying.run(published))?;
+        threads.spawn("checkpointer", move || checkpointing.run(jobs, done_in))?;
+        for (lane, entries, slices) in lanes {
+            threads.spawn("lane", move || lane.run(entries, slices))?;
+        }
+        threads.spawn("reader", move || reading.run())?;
+
+        while !stop.is_draining() && !ending.is_over() {
+            stop.wait(Duration::from_millis(100));
+        }
+        ending.drain();
+        threads.join();
+        lease.release();
+        Ok(ending.cause())
+    }
+
+    fn lane(&self, number: usize, checkpointed: &Arc<AtomicU64>, ending: &Arc<Ending>) -> Lane {
+        Lane {
+            number,
+            chain: self.host.lane(),
+            host: Arc::clone(&self.host),
+            logs_dir: self.config.logs_dir.clone(),
+            hold_max: self.config.hold_max,
+            event_max: self.config.event_max,
+            checkpointed: Arc::clone(checkpointed),
+            status: Arc::clone(&self.status),
+            metrics: Arc::clone(&self.metrics),
+            ending: Arc::clone(ending),
+        }
+    }
+}
+
+/// The threads of an ownership. Each ends when the one before it in the data's way is gone.
+struct Threads {
+    ending: Arc<Ending>,
+    all: Vec<JoinHandle<()>>,
+}
+
+impl Threads {
+    fn spawn(&mut self, name: &str, work: impl FnOnce() + Send + 'static) -> Result<(), StartError> {
+        let ending = Arc::clone(&self.ending);
+        let panicking = name.to_owned();
+        let guarded = move || {
+            if std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)).is_err() {
+                // Nothing is known of what it held: exit and recover from the journal.
+                ending.fatal(format!("thread {panicking} panicked"));
+            }
+        };
+        match std::thread::Builder::new().name(name.to_owned()).spawn(guarded) {
+            Ok(handle) => {
+                self.all.push(handle);
+                Ok(())
+            }
+            Err(error) => {
+                self.ending.fatal("cannot start a thread");
+                Err(StartError::Thread(error))
+            }
+        }
+    }
+
+    fn join(&mut self) {
+        for handle in self.all.drain(..) {
+            // A panic was caught inside and noted as the ending's cause.
+            drop(handle.join());
+        }
+    }
+}
+
+impl Drop for Threads {
+    fn drop(&mut self) {
+        self.ending.drain();
+        self.join();
+    }
+}
+
+/// Takes the host-local lock on a state folder; `None` when a process of this host holds it.
+fn lock(dir: &Path) -> io::Result<Option<File>> {
+    let file = File::options().create(true).truncate(false).write(true).open(dir.join("lock"))?;
+    match rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(Some(file)),
+        Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// The state folder's id, made once.
+fn state_id(dir: &Path) -> io::Result<String> {
+    let path = dir.join("id");
+    loop {
+        match std::fs::read_to_string(&path) {
+            Ok(id) if !id.is_empty() => return Ok(id),
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {
+                let temp = dir.join(format!("id-{:016x}.new", fastrand::u64(..)));
+                std::fs::write(&temp, format!("{:032x}", fastrand::u128(..)))?;
+                // Of two processes that make one at once the first wins, for both.
+                let linked = std::fs::hard_link(&temp, &path);
+                std::fs::remove_file(&temp)?;
+                match linked {
+                    Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+                    _ => {}
+                }
+            }
+        }
+    }
+}
+
+/// Task files that may be open at once: half of what the process may open.
+fn open_files_max() -> usize {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(65_536);
+    usize::try_from(limit / 2).unwrap_or(usize::MAX).clamp(64, 32_768)
+}

@@ -1,0 +1,159 @@
+//! The reader: takes entries from the stream as far as the window allows, notes each in the position, and routes it to its
+//! lane. Reads nothing while plugins that must run do not.
+
+use std::{
+    sync::{
+        Arc, Mutex,
+        mpsc::SyncSender,
+    },
+    time::Duration,
+};
+
+use crate::{
+    committer::{describe, lock_tracker},
+    ending::Ending,
+    event::{Entry, StreamId},
+    metrics::DataPath,
+    plugin::PluginHost,
+    position::{Position, Tracker},
+    route::{Envelope, lane_of},
+    slice::Slice,
+    source::{Batch, Lease, Reader, Want},
+    status::Status,
+    window::Window,
+};
+
+/// Longest wait for entries; a stop is noticed after it.
+const WAIT: Duration = Duration::from_millis(500);
+/// First and longest pause after a failed read, each with up to as much again at random.
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(3));
+
+/// What the reader works with.
+pub struct Reading {
+    /// The stream.
+    pub reader: Box<dyn Reader>,
+    /// The live position.
+    pub tracker: Arc<Mutex<Tracker>>,
+    /// Bytes in flight.
+    pub window: Arc<Window>,
+    /// The ownership.
+    pub lease: Arc<dyn Lease>,
+    /// The plugins, which may forbid reading.
+    pub host: Arc<PluginHost>,
+    /// The lanes.
+    pub lanes: Vec<SyncSender<Vec<Entry>>>,
+    /// The committer, for entries that are gone.
+    pub lost: SyncSender<Vec<Slice>>,
+    /// `MAX_BATCH_SIZE`.
+    pub batch: usize,
+    /// To say why nothing moves.
+    pub status: Arc<Status>,
+    /// Counters.
+    pub metrics: Arc<DataPath>,
+    /// Whether to stop.
+    pub ending: Arc<Ending>,
+}
+
+impl Reading {
+    /// Reads until a drain is asked for or the ownership is over. The lanes end when this does.
+    pub fn run(mut self) {
+        let mut pause = BACKOFF.0;
+        while !self.ending.is_draining() {
+            if !self.lease.is_held() {
+                return self.ending.lost("the lease ran out");
+            }
+            if let Err(blocked) = self.host.gate() {
+                self.status.set_blocked("plugins", Some(blocked.reason));
+                let seen = self.host.wait_changed(0, Duration::ZERO);
+                if self.host.gate().is_err() {
+                    self.host.wait_changed(seen, WAIT);
+                }
+                continue;
+            }
+            self.status.set_blocked("plugins", None);
+            let bytes = self.window.free(WAIT);
+            if bytes == 0 {
+                continue;
+            }
+            match self.reader.read(Want { count: self.batch, bytes }, WAIT) {
+                Ok(batch) => {
+                    if pause != BACKOFF.0 {
+                        self.status.set_blocked("read", None);
+                        pause = BACKOFF.0;
+                    }
+                    if self.hand_on(batch).is_none() {
+                        return;
+                    }
+                }
+                Err(error) if error.is_fatal() => return self.ending.fatal(describe(error)),
+                Err(error) => {
+                    tracing::warn!(error = describe(error), "cannot read the stream; trying again");
+                    self.metrics.redis_reconnects.increment(1);
+                    self.status.set_blocked("read", Some("the stream cannot be read".into()));
+                    self.ending.wait(pause + pause.mul_f64(fastrand::f64()));
+                    pause = (pause * 2).min(BACKOFF.1);
+                }
+            }
+        }
+    }
+
+    /// Sends a batch's entries to their lanes; `None` when a lane is gone.
+    fn hand_on(&mut self, batch: Batch) -> Option<()> {
+        if let Some(position) = batch.restarted {
+            return self.restart(&position);
+        }
+        if batch.lost_unseen > 0 {
+            tracing::error!(entries = batch.lost_unseen, "entries were trimmed from the stream before they were read");
+            self.metrics.lost.increment(batch.lost_unseen);
+        }
+        if !batch.lost.is_empty() {
+            tracing::error!(entries = batch.lost.len(), "entries were removed from the stream while they were in flight");
+            self.metrics.lost.increment(batch.lost.len() as u64);
+            self.close(batch.lost)?;
+        }
+        if let Some(added) = batch.added {
+            lock_tracker(&self.tracker).set_read(added);
+        }
+        let mut routed: Vec<Vec<Entry>> = vec![Vec::new(); self.lanes.len()];
+        let mut bytes = 0;
+        {
+            let mut tracker = lock_tracker(&self.tracker);
+            for entry in batch.entries {
+                if !tracker.take(entry.id) {
+                    self.metrics.duplicate.increment(1);
+                    continue;
+                }
+                bytes += entry.fields.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>();
+                let kind = Envelope::of(&entry).kind.map(|kind| std::str::from_utf8(kind).unwrap_or_default());
+                self.metrics.events(kind.unwrap_or_default()).increment(1);
+                let lane = lane_of(&entry, self.lanes.len());
+                routed.get_mut(lane)?.push(entry);
+            }
+        }
+        self.window.take(bytes);
+        for (lane, entries) in self.lanes.iter().zip(routed) {
+            if !entries.is_empty() {
+                lane.send(entries).ok()?;
+            }
+        }
+        Some(())
+    }
+
+    /// Closes holes whose entries are gone.
+    fn close(&self, ids: Vec<StreamId>) -> Option<()> {
+        self.lost.send(vec![Slice::closing(ids)]).ok()
+    }
+
+    /// The stream was replaced: waits until all in flight is committed, then begins anew.
+    fn restart(&mut self, position: &Position) -> Option<()> {
+        tracing::error!(incarnation = position.incarnation, "the stream's ids went backwards; reading it anew");
+        while lock_tracker(&self.tracker).open() > 0 {
+            if self.ending.is_draining() {
+                return None;
+            }
+            self.ending.wait(Duration::from_millis(20));
+        }
+        lock_tracker(&self.tracker).restart(position.incarnation, position.low, position.read);
+        Some(())
+    }
+}

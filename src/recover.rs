@@ -1,0 +1,159 @@
+//! Start and take-over: what a predecessor journaled and did not finish is applied, checkpointed under the new epoch, and its
+//! segments removed. Only files named in replayed records are ever cut, and only beyond their journaled end.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
+
+use crate::{
+    committer::{
+        files::{FilesError, TaskFiles},
+        table::Table,
+    },
+    event::Key,
+    journal::{
+        JournalError,
+        record::{Change, FileName, FileOp},
+        replay::{Checkpoint, Found},
+    },
+    position::Position,
+    source::DeadLetter,
+};
+
+/// Changes applied at once during a replay.
+const BATCH: usize = 256;
+
+/// Why nothing could be recovered.
+#[derive(Debug, thiserror::Error)]
+pub enum RecoverError {
+    /// The journal.
+    #[error("cannot read the journal")]
+    Journal(#[from] JournalError),
+    /// The task files.
+    #[error("cannot bring the task files up to the journal")]
+    Files(#[from] FilesError),
+}
+
+/// What stands after recovery.
+#[derive(Debug)]
+pub struct Recovered {
+    /// The durable position; `None` when there never was a journal.
+    pub position: Option<Position>,
+    /// Sequence number of the next record.
+    pub next_sequence: u64,
+    /// Entries that the replayed records call dead; their copies may be missing.
+    pub dead: Vec<DeadLetter>,
+}
+
+/// Highest epoch that a state folder knows of.
+pub fn epoch_of(state_dir: &Path) -> Result<u64, RecoverError> {
+    Ok(Found::look(state_dir)?.epoch)
+}
+
+/// Replays the journal into the files. With it every effect up to the returned position stands there, durably.
+pub fn recover(state_dir: &Path, epoch: u64, files: &mut TaskFiles) -> Result<Recovered, RecoverError> {
+    let found = Found::look(state_dir)?;
+    let mut replay = Replay {
+        position: found.checkpoint.as_ref().map(|checkpoint| checkpoint.position.clone()),
+        table: Table::new(files.sibling("r")?),
+        files,
+        ends: BTreeMap::new(),
+        dead: Vec::new(),
+        waiting: Vec::new(),
+    };
+    let replayed = found.replay(|sequence, record| -> Result<(), RecoverError> {
+        replay.position.get_or_insert_default().apply(&record.step);
+        for change in record.changes {
+            replay.change(change, sequence)?;
+        }
+        replay.dead.extend(record.dead.into_iter().map(|note| DeadLetter {
+            id: note.id,
+            fields: None,
+            reason: note.reason,
+            code: note.code,
+            plugin: note.plugin,
+            attempts: 1,
+        }));
+        Ok(())
+    })?;
+    for damage in &replayed.damage {
+        tracing::error!(damage, "journal is damaged; what it held there is lost if the stream no longer has it");
+    }
+    let Recovering { position, dead, cut } = replay.finish()?;
+    if let Some(position) = &position {
+        let checkpoint = Checkpoint { epoch, sequence: replayed.next_sequence - 1, position: position.clone() };
+        checkpoint.write(state_dir)?;
+    }
+    found.remove()?;
+    if replayed.records > 0 {
+        tracing::info!(records = replayed.records, cut, "journal replayed");
+    }
+    Ok(Recovered { position, next_sequence: replayed.next_sequence, dead })
+}
+
+struct Replay<'f> {
+    position: Option<Position>,
+    table: Table,
+    files: &'f mut TaskFiles,
+    /// Journaled ends of the files that records name.
+    ends: BTreeMap<Key, BTreeMap<FileName, u64>>,
+    dead: Vec<DeadLetter>,
+    waiting: Vec<Change>,
+}
+
+struct Recovering {
+    position: Option<Position>,
+    dead: Vec<DeadLetter>,
+    cut: u64,
+}
+
+impl Replay<'_> {
+    fn change(&mut self, change: Change, sequence: u64) -> Result<(), RecoverError> {
+        self.table.replay(&change, sequence)?;
+        for op in &change.files {
+            let ends = self.ends.entry(change.key.clone()).or_default();
+            match op {
+                FileOp::Append { file, offset, bytes } => {
+                    ends.insert(file.clone(), offset + bytes.len() as u64);
+                }
+                FileOp::Replace { file, .. } | FileOp::Remove { file } => {
+                    ends.remove(file);
+                }
+            }
+        }
+        self.waiting.push(change);
+        if self.waiting.len() >= BATCH { self.apply() } else { Ok(()) }
+    }
+
+    fn apply(&mut self) -> Result<(), RecoverError> {
+        let applied = self.files.apply(&self.waiting)?;
+        if applied.missing > 0 {
+            tracing::error!(bytes = applied.missing, "files are shorter than what was written to them");
+        }
+        self.waiting.clear();
+        Ok(())
+    }
+
+    fn finish(mut self) -> Result<Recovering, RecoverError> {
+        self.apply()?;
+        let mut cut = 0;
+        for (key, ends) in std::mem::take(&mut self.ends) {
+            cut += self.files.cut(&key, ends)?;
+        }
+        let states = self.table.take_dirty();
+        if !states.is_empty() {
+            self.files.store(&states)?;
+        }
+        Ok(Recovering { position: self.position, dead: self.dead, cut })
+    }
+}
+
+/// A stream's state folder, made if missing, mode 0750.
+pub fn state_dir(root: &Path, state_name: &str) -> std::io::Result<PathBuf> {
+    let dir = root.join(state_name);
+    let mut builder = std::fs::DirBuilder::new();
+    std::os::unix::fs::DirBuilderExt::mode(builder.recursive(true), 0o750);
+    builder.create(&dir)?;
+    Ok(dir)
+}
