@@ -172,8 +172,8 @@ impl Tracker {
     }
 
     /// Entries that are read and not committed.
-    pub fn open(&self) -> usize {
-        self.window.iter().filter(|slot| !slot.committed).count()
+    pub fn open(&self) -> u64 {
+        self.window.len() as u64 - self.above
     }
 
     /// Starts over below a stream whose ids went backwards. Only when nothing is open.

@@ -28,6 +28,8 @@ pub struct Status {
     notices: Mutex<BTreeMap<&'static str, String>>,
     /// The stream after the published position.
     pub backlog: ArcSwap<BacklogView>,
+    /// Entries that are read and not committed: in flight, held.
+    pub open: AtomicU64,
 }
 
 /// The process's part in the stream.
@@ -77,6 +79,7 @@ impl Default for Status {
             blocked: Mutex::default(),
             notices: Mutex::default(),
             backlog: ArcSwap::default(),
+            open: AtomicU64::new(0),
         }
     }
 }
