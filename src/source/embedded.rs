@@ -1,1 +1,1 @@
-//! Embedded.
+//! placeholder
