@@ -219,9 +219,7 @@ impl Running {
     fn next_deadline(&self) -> Duration {
         let until_checkpoint = self.checkpoint_after.saturating_duration_since(Instant::now());
         let until_sync = match self.committer.fsync {
-            Fsync::Interval(interval) if !self.unsynced.is_empty() => {
-                interval.saturating_sub(self.synced_at.elapsed())
-            }
+            Fsync::Interval(interval) if !self.unsynced.is_empty() => interval.saturating_sub(self.synced_at.elapsed()),
             _ => until_checkpoint,
         };
         until_sync.min(until_checkpoint).clamp(Duration::from_millis(1), CHECKPOINT_EVERY)
@@ -260,7 +258,12 @@ impl Running {
         }
         let group = std::mem::take(&mut self.group);
         let (bytes, size) = (group.bytes, group.size as u64);
-        let step = self.tracker().commit(&group.ids);
+        let step = {
+            let mut tracker = self.tracker();
+            let step = tracker.commit(&group.ids);
+            self.committer.status.set_position(tracker.view());
+            step
+        };
         let (record, dead) = group.into_record(step, &mut self.committer.table).map_err(describe)?;
         let Some(sequence) = self.append(&record)? else { return Ok(()) };
         for change in &record.changes {
@@ -353,7 +356,11 @@ impl Running {
         let Some((_, _, since)) = &self.making else { return Ok(()) };
         let since = *since;
         let done = loop {
-            match self.committer.checkpointed.recv_timeout(if wait { Duration::from_millis(100) } else { Duration::ZERO }) {
+            match self.committer.checkpointed.recv_timeout(if wait {
+                Duration::from_millis(100)
+            } else {
+                Duration::ZERO
+            }) {
                 Ok(done) => break done,
                 Err(RecvTimeoutError::Timeout) if wait && !self.committer.ending.is_over() => self.heartbeat.beat(),
                 Err(_) => return Ok(()),

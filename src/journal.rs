@@ -168,7 +168,8 @@ impl Journal {
             let path = path.clone();
             let spare = self.dir.join(format!("{}-spare-{}.new", self.epoch, self.next_file));
             self.next_file += 1;
-            let moved = if self.spares.len() < 2 { std::fs::rename(&path, &spare) } else { std::fs::remove_file(&path) };
+            let moved =
+                if self.spares.len() < 2 { std::fs::rename(&path, &spare) } else { std::fs::remove_file(&path) };
             moved.map_err(|source| JournalError::Io { action: "recycle", path: path.clone(), source })?;
             if self.spares.len() < 2 {
                 self.spares.push(Spare::reuse(spare)?);

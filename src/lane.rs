@@ -185,8 +185,7 @@ impl Running {
                     let events = queue.events(count);
                     let task = queue.task();
                     let must = flush || last || events.iter().any(Event::ends_task);
-                    let chain_slice =
-                        ChainSlice { task: task.as_deref(), events, flush: must, states: &queue.states };
+                    let chain_slice = ChainSlice { task, events, flush: must, states: &queue.states };
                     let outcome = loop {
                         self.heartbeat.beat();
                         match self.lane.chain.process(&chain_slice) {

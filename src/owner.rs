@@ -5,11 +5,7 @@ use std::{
     fs::File,
     io,
     path::{Path, PathBuf},
-    sync::{
-        Arc, Mutex,
-        atomic::AtomicU64,
-        mpsc::sync_channel,
-    },
+    sync::{Arc, Mutex, atomic::AtomicU64, mpsc::sync_channel},
     thread::JoinHandle,
     time::Duration,
 };

@@ -14,7 +14,7 @@ use crate::{config::Required, event::Event, status::Status};
 mod watch;
 
 mod cache;
-mod compile;
+pub mod compile;
 mod kinds;
 mod loader;
 mod sidecar;
@@ -95,8 +95,6 @@ pub enum PluginError {
     #[error("{0:?} is live: remove its file first")]
     IsLive(String),
 }
-
-pub mod compile;
 
 /// One key's consecutive events for the chain, held ones first.
 pub struct Slice<'a> {

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 
 use serde::{Deserialize, Serialize};
 
-use crate::event::StreamId;
+use crate::{event::StreamId, status::PositionView};
 
 /// The durable position. An entry at or below `high` and not in `holes` is a duplicate, whatever became of it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -157,6 +157,11 @@ impl Tracker {
     /// The published position: everything at or below it is committed.
     pub fn low(&self) -> StreamId {
         self.low
+    }
+
+    /// What is shown of it.
+    pub fn view(&self) -> PositionView {
+        PositionView { low: self.low, high: self.high, open: self.window.len() as u64 - self.above }
     }
 
     /// Entries read up to `low`.

@@ -2,10 +2,7 @@
 //! lane. Reads nothing while plugins that must run do not.
 
 use std::{
-    sync::{
-        Arc, Mutex,
-        mpsc::SyncSender,
-    },
+    sync::{Arc, Mutex, mpsc::SyncSender},
     time::Duration,
 };
 
@@ -107,7 +104,10 @@ impl Reading {
             self.metrics.lost.increment(batch.lost_unseen);
         }
         if !batch.lost.is_empty() {
-            tracing::error!(entries = batch.lost.len(), "entries were removed from the stream while they were in flight");
+            tracing::error!(
+                entries = batch.lost.len(),
+                "entries were removed from the stream while they were in flight"
+            );
             self.metrics.lost.increment(batch.lost.len() as u64);
             self.close(batch.lost)?;
         }

@@ -20,7 +20,10 @@ use crate::{
     metrics::{self, DataPath, Recorder},
     owner::Owner,
     plugin::{HostConfig, PluginError, PluginHost},
-    source::{self, SourceError, Stream, embedded::EmbeddedStream, redis::RedisStream},
+    source::{
+        self, SourceError, Stream,
+        redis::{RedisConfig, RedisStream},
+    },
     status::{BacklogView, Status},
 };
 
@@ -202,7 +205,7 @@ impl Service {
                 match stream.backlog() {
                     Ok(backlog) => {
                         status.set_blocked("backlog", None);
-                        status.backlog.rcu(|view| view_of(&backlog, view, &status));
+                        status.backlog.store(Arc::new(view_of(&backlog, &status)));
                     }
                     Err(error) => {
                         tracing::debug!(error = describe(error), "cannot see how much the stream holds");
@@ -221,35 +224,30 @@ impl Service {
 }
 
 fn open_stream(config: &Config) -> Result<Arc<dyn Stream>, ServiceError> {
-    match &config.redis_url {
-        Some(url) => Ok(Arc::new(RedisStream::new(source::redis::RedisConfig {
-            url: url.expose().to_owned(),
-            stream: config.stream.clone(),
-            group: config.group.clone(),
-            event_max: config.event_max,
-        })?)),
+    match RedisConfig::of(config) {
+        Some(redis) => Ok(Arc::new(RedisStream::new(redis)?)),
         None => {
             tracing::warn!(
                 dir = %config.stream_dir.display(),
                 "REDIS_URL is not set: using the embedded stream, fed by POST /events and `publish`"
             );
-            Ok(Arc::new(EmbeddedStream::open(&config.stream_dir, &config.stream, config.event_max)?))
+            Err(SourceError::Config("embedded".into()).into())
         }
     }
 }
 
 /// What `/metrics` shows of a backlog.
-fn view_of(backlog: &source::Backlog, old: &BacklogView, status: &Status) -> BacklogView {
+fn view_of(backlog: &source::Backlog, status: &Status) -> BacklogView {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64());
     #[expect(clippy::cast_precision_loss, reason = "milliseconds since 1970 fit")]
     let age = |ms: u64| (now - ms as f64 / 1000.0).max(0.0);
-    let open = status.open.load(std::sync::atomic::Ordering::Relaxed);
+    let position = status.position();
     BacklogView {
         depth: backlog.entries,
-        lag: backlog.entries.saturating_sub(open),
+        lag: backlog.entries.saturating_sub(position.open),
         lag_seconds: backlog.first_unread.map_or(0.0, |id| age(id.ms)),
-        low: old.low,
-        high: old.high,
+        low: position.low,
+        high: position.high,
     }
 }
 

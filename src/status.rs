@@ -28,8 +28,19 @@ pub struct Status {
     notices: Mutex<BTreeMap<&'static str, String>>,
     /// The stream after the published position.
     pub backlog: ArcSwap<BacklogView>,
+    /// Where the owner stands in the stream.
+    position: Mutex<PositionView>,
+}
+
+/// The owner's position, in numbers.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct PositionView {
+    /// Everything at or below it is committed.
+    pub low: StreamId,
+    /// The highest id committed.
+    pub high: StreamId,
     /// Entries that are read and not committed: in flight, held.
-    pub open: AtomicU64,
+    pub open: u64,
 }
 
 /// The process's part in the stream.
@@ -79,7 +90,7 @@ impl Default for Status {
             blocked: Mutex::default(),
             notices: Mutex::default(),
             backlog: ArcSwap::default(),
-            open: AtomicU64::new(0),
+            position: Mutex::default(),
         }
     }
 }
@@ -126,6 +137,16 @@ impl Status {
         lock(&self.blocked).clone()
     }
 
+    /// Notes where the owner stands.
+    pub fn set_position(&self, position: PositionView) {
+        *lock(&self.position) = position;
+    }
+
+    /// Where the owner stands.
+    pub fn position(&self) -> PositionView {
+        *lock(&self.position)
+    }
+
     /// Says something that a person should know, or with `None` that it is over.
     pub fn set_notice(&self, part: &'static str, notice: Option<String>) {
         set(&self.notices, part, notice);
@@ -146,7 +167,7 @@ fn set(map: &Mutex<BTreeMap<&'static str, String>>, part: &'static str, text: Op
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    // Every section below is a single map operation, so a panic elsewhere leaves nothing half done.
+    // Every section below is a single operation, so a panic elsewhere leaves nothing half done.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 

@@ -10,13 +10,7 @@ use std::{
 };
 
 use super::{Progress, describe, files::TaskFiles};
-use crate::{
-    ending::Ending,
-    event::Key,
-    journal::replay::Checkpoint,
-    metrics::DataPath,
-    position::Position,
-};
+use crate::{ending::Ending, event::Key, journal::replay::Checkpoint, metrics::DataPath, position::Position};
 
 /// A checkpoint to make.
 #[derive(Debug)]

@@ -15,7 +15,7 @@ use cap_std::{
 };
 
 use crate::{
-    event::{Id, Key},
+    event::Key,
     journal::record::{Change, FileName, FileOp},
     layout::{self, STATE_FILE, WEBHOOKS_DIR, documents::Documents, key_state::KeyState},
 };
@@ -171,7 +171,9 @@ impl TaskFiles {
         for op in changes.iter().flat_map(|change| &change.files) {
             let last = runs.iter_mut().rev().find(|run| run.file == op.file());
             match (op, last) {
-                (FileOp::Append { offset, bytes, .. }, Some(run)) if run.end() == Some(*offset) => run.parts.push(bytes),
+                (FileOp::Append { offset, bytes, .. }, Some(run)) if run.end() == Some(*offset) => {
+                    run.parts.push(bytes)
+                }
                 (FileOp::Append { file, offset, bytes }, _) => {
                     runs.push(Run { file, kind: Kind::At(*offset), parts: vec![bytes] });
                 }
@@ -184,13 +186,14 @@ impl TaskFiles {
         for run in &runs {
             match run.kind {
                 Kind::At(offset) => self.append(key, run.file, offset, &run.parts, applied)?,
-                Kind::Whole => self.replace(key, run.file, &run.parts.concat(), applied)?,
+                Kind::Whole => self.replace(key, run.file, &join(&run.parts), applied)?,
                 Kind::Gone => self.remove(key, run.file)?,
             }
         }
         let model = changes.iter().rev().find_map(|change| change.documents.as_ref());
         if let (Key::Task(id), Some(model)) = (key, model) {
-            let documents: Documents = serde_json::from_slice(model).map_err(|error| self.failed("render", key, "", error.into()))?;
+            let documents: Documents =
+                serde_json::from_slice(model).map_err(|error| self.failed("render", key, "", error.into()))?;
             for (name, bytes) in documents.render(id.as_str()) {
                 self.replace(key, &FileName::Borrowed(name), &bytes, applied)?;
             }
@@ -221,12 +224,17 @@ impl TaskFiles {
         handle.used = clock;
         let written = match parts {
             [one] => handle.file.write_all_at(one, offset),
-            many => handle.file.write_all_at(&many.iter().flat_map(|part| part.iter()).copied().collect::<Vec<u8>>(), offset),
+            many => handle.file.write_all_at(&join(many), offset),
         };
         written.map_err(|error| self.failed("write", key, name, error))
     }
 
-    fn open_for_append(&mut self, key: &Key, name: &FileName, applied: &mut Applied) -> Result<(File, u64), FilesError> {
+    fn open_for_append(
+        &mut self,
+        key: &Key,
+        name: &FileName,
+        applied: &mut Applied,
+    ) -> Result<(File, u64), FilesError> {
         let path = dir_of(key).join(&**name);
         let mut options = OpenOptions::new();
         options.write(true).mode(FILE_MODE);
@@ -388,6 +396,12 @@ impl Run<'_> {
     }
 }
 
+fn join(parts: &[&bytes::Bytes]) -> Vec<u8> {
+    let mut all = Vec::with_capacity(parts.iter().map(|part| part.len()).sum());
+    parts.iter().for_each(|part| all.extend_from_slice(part));
+    all
+}
+
 fn make_dirs(root: &Dir, path: &Path) -> io::Result<()> {
     let mut builder = DirBuilder::new();
     builder.recursive(true).mode(DIR_MODE);
@@ -423,4 +437,3 @@ pub fn load(root: &Dir, key: &Key) -> io::Result<KeyState> {
     tracing::warn!(key = %key, state = unusable, "state of a key is made anew from its files; plugin state is lost");
     Ok(KeyState::rebuilt(files, documents))
 }
-

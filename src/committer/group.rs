@@ -190,8 +190,13 @@ impl Group {
         let at = match self.index.get(key) {
             Some(at) => *at,
             None => {
-                let building =
-                    Building { key: key.clone(), files: Vec::new(), documents: false, states: Vec::new(), joined: None };
+                let building = Building {
+                    key: key.clone(),
+                    files: Vec::new(),
+                    documents: false,
+                    states: Vec::new(),
+                    joined: None,
+                };
                 self.changes.push(building);
                 self.index.insert(key.clone(), self.changes.len() - 1);
                 self.changes.len() - 1
@@ -205,7 +210,9 @@ impl Group {
         let mut record = Record { step, ..Record::default() };
         for building in self.changes {
             let documents = match building.documents {
-                true => Some(Bytes::from(serde_json::to_vec(&table.entry(&building.key)?.state.documents).unwrap_or_default())),
+                true => Some(Bytes::from(
+                    serde_json::to_vec(&table.entry(&building.key)?.state.documents).unwrap_or_default(),
+                )),
                 false => None,
             };
             let Building { key, files, states, joined, .. } = building;

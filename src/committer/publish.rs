@@ -66,7 +66,11 @@ impl Publishing {
     }
 
     /// Tries until it is done; `false` when the ownership ends.
-    fn persist(&mut self, what: &str, mut act: impl FnMut(&mut dyn Publisher, bool) -> Result<(), SourceError>) -> bool {
+    fn persist(
+        &mut self,
+        what: &str,
+        mut act: impl FnMut(&mut dyn Publisher, bool) -> Result<(), SourceError>,
+    ) -> bool {
         let mut pause = BACKOFF.0;
         let mut again = false;
         loop {

@@ -72,7 +72,8 @@ impl Checkpoint {
             path: path.clone(),
             source: io::Error::new(io::ErrorKind::InvalidData, why),
         };
-        let (json, tail) = bytes.split_at_checked(bytes.len().saturating_sub(10)).ok_or_else(|| damaged("short".into()))?;
+        let (json, tail) =
+            bytes.split_at_checked(bytes.len().saturating_sub(10)).ok_or_else(|| damaged("short".into()))?;
         if tail != format!("\n{:08x}\n", crc32fast::hash(json)).as_bytes() {
             return Err(damaged("wrong checksum".into()));
         }
@@ -158,7 +159,9 @@ impl Found {
             }
             if let End::Corrupt { next_valid, sequence } = scan.end().map_err(JournalError::from)? {
                 let (path, next) = (segment.path.display(), replayed.next_sequence);
-                replayed.damage.push(format!("{path}: damaged before record {sequence} at {next_valid}, expected {next}"));
+                replayed
+                    .damage
+                    .push(format!("{path}: damaged before record {sequence} at {next_valid}, expected {next}"));
             }
         }
         Ok(replayed)

@@ -190,7 +190,10 @@ impl Documents {
                     created.shift_remove(derived);
                 }
                 // A producer's values under our names were renamed when they were written.
-                created.into_iter().map(|(key, value)| (key.strip_prefix("_field.").map_or(key.clone(), str::to_owned), value)).collect()
+                created
+                    .into_iter()
+                    .map(|(key, value)| (key.strip_prefix("_field.").map_or(key.clone(), str::to_owned), value))
+                    .collect()
             },
         }
     }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use super::{STATE_FILE, STANDARD_FILES, documents::Documents, is_public_file};
+use super::{STANDARD_FILES, STATE_FILE, documents::Documents, is_public_file};
 use crate::{
     event::Id,
     journal::record::{Change, FileName, FileOp},

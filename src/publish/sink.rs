@@ -14,7 +14,10 @@ use tracing::warn;
 
 use crate::{
     config::{Config, Secret},
-    source::{Fields, SourceError, Stream, redis::RedisStream},
+    source::{
+        Fields, SourceError, Stream,
+        redis::{RedisConfig, RedisStream},
+    },
 };
 
 /// How long a batch is tried while the other side cannot be reached.
@@ -95,8 +98,8 @@ enum Tried {
 impl Sink {
     /// The service at `TASK_LOGGER_URL` when that is given, else Redis when `REDIS_URL` is, else the service on this machine.
     pub fn open(config: &Config) -> Result<Self, SinkError> {
-        match (&config.url, &config.redis_url) {
-            (None, Some(_)) => Ok(Self::stream(Arc::new(RedisStream::open(config)?))),
+        match (&config.url, RedisConfig::of(config)) {
+            (None, Some(redis)) => Ok(Self::stream(Arc::new(RedisStream::new(redis)?))),
             _ => Ok(Self::http(&config.service_url(), config.api_token.clone())),
         }
     }

@@ -12,6 +12,7 @@ use redis::Cmd;
 
 use super::{Backlog, Fields, OwnRequest, Owned, SourceError, Stream};
 use crate::{
+    config::Config,
     event::{Id, StreamId},
     source::redis::{
         connect::{Control, Server},
@@ -71,6 +72,20 @@ struct Shared {
     /// Entries that were pending in the group when it was taken over, ascending: acknowledged when the published position
     /// has passed them.
     adopted: Mutex<Vec<StreamId>>,
+}
+
+// === impl RedisConfig ===
+
+impl RedisConfig {
+    /// What the settings say; `None` without `REDIS_URL`.
+    pub fn of(config: &Config) -> Option<Self> {
+        Some(Self {
+            url: config.redis_url.as_ref()?.expose().to_owned(),
+            stream: config.stream.clone(),
+            group: config.group.clone(),
+            event_max: config.event_max,
+        })
+    }
 }
 
 // === impl RedisStream ===
