@@ -1,0 +1,4 @@
+//! The integration tests: one binary, so that they are linked once.
+
+mod guests;
+mod plugins;
