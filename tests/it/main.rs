@@ -1,4 +1,5 @@
 //! The integration tests: one binary, so that they are linked once.
 
 mod guests;
+mod plugin_files;
 mod plugins;
