@@ -1,6 +1,10 @@
 //! The plugin host with real guests.
 
-use std::time::Duration;
+use std::{
+    collections::BTreeMap,
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
 
 use task_logger::plugin::{Effects, Outcome, Slice, States};
 
@@ -251,4 +255,54 @@ fn reuse_keeps_the_instance() {
         let decided = run(&mut lane, &outputs(&["a", "poison", "b"]), false).unwrap();
         assert!(matches!(&decided.outcomes[..], [Outcome::Pass, Outcome::Dead { .. }, Outcome::Pass]), "{round}");
     }
+}
+
+#[test]
+fn every_event_is_processed_by_exactly_one_generation() {
+    let mut stage = Stage::new();
+    // Two plugins that stamp: a mixed chain would show in the data.
+    let put = |stage: &Stage, version: usize| {
+        let config = format!("mode = 'stamp'\nversion = '{version}'");
+        stage.put("stamp", &sidecar(&config));
+    };
+    put(&stage, 0);
+    let host = stage.start();
+    let done = AtomicBool::new(false);
+    let counts = std::thread::scope(|scope| {
+        let lanes: Vec<_> = (0..2)
+            .map(|_| {
+                scope.spawn(|| {
+                    let (mut lane, mut seen) = (host.lane(), BTreeMap::new());
+                    let events = outputs(&["a"; 8]);
+                    while !done.load(Ordering::Relaxed) {
+                        let decided = run(&mut lane, &events, false).unwrap();
+                        let version = &decided.provenance.plugins[0].version;
+                        assert_eq!(decided.outcomes, vec![stamp(version); 8], "the one that provenance names");
+                        *seen.entry(decided.provenance.generation).or_insert(0_u64) += 1;
+                    }
+                    seen
+                })
+            })
+            .collect();
+        for version in 1..=5 {
+            put(&stage, version);
+            let version = version.to_string();
+            eventually("the swap", || host.provenance().plugins[0].version == version);
+        }
+        done.store(true, Ordering::Relaxed);
+        lanes.into_iter().map(|lane| lane.join().unwrap()).collect::<Vec<_>>()
+    });
+    for seen in &counts {
+        assert!(seen.len() >= 5, "it ran through the swaps: {seen:?}");
+    }
+}
+
+#[test]
+fn a_chain_without_plugins_passes_everything() {
+    let mut stage = Stage::new();
+    let host = stage.start();
+    let mut lane = host.lane();
+    assert!(lane.is_empty());
+    assert_eq!(run(&mut lane, &outputs(&["a", "b"]), true).unwrap().outcomes, [Outcome::Pass, Outcome::Pass]);
+    assert!(stage.status.notices().contains_key("redactor"), "that nothing is redacted is said");
 }
