@@ -14,6 +14,7 @@ use task_logger::{
     position::{Position, Tracker},
     source::{
         Batch, DeadLetter, Fields, OwnRequest, Owned, SourceError, Stream, Want,
+        embedded::EmbeddedStream,
         redis::{RedisConfig, RedisStream},
     },
 };
@@ -37,6 +38,7 @@ enum Rig {
 
 /// Runs a case on both streams.
 fn on_both(case: impl Fn(&Rig)) {
+    case(&Rig::Embedded(tempfile::tempdir().unwrap()));
     if let Some(server) = RedisServer::start() {
         case(&Rig::Redis(server));
     }
@@ -46,7 +48,11 @@ impl Rig {
     fn open(&self) -> Arc<dyn Stream> {
         match self {
             Self::Redis(server) => Arc::new(redis_stream(&server.url())),
-            Self::Embedded(_) => panic!(),
+            Self::Embedded(dir) => {
+                // Small segments, so that every case crosses their borders.
+                let stream = EmbeddedStream::open(dir.path(), "task_events", EVENT_MAX).unwrap();
+                Arc::new(stream.with_segment_bytes(64 << 10))
+            }
         }
     }
 
@@ -62,7 +68,10 @@ impl Rig {
                 };
                 reply.into_iter().map(|(_, flat)| pairs(flat)).collect()
             }
-            Self::Embedded(_) => panic!(),
+            Self::Embedded(dir) => {
+                let letters = task_logger::source::embedded::entries(dir.path(), "task_events", true).unwrap();
+                letters.map(|letter| letter.unwrap().fields).collect()
+            }
         };
         letters.iter().map(|fields| fields.iter().map(|(n, v)| (text(n), text(v))).collect()).collect()
     }
