@@ -9,7 +9,7 @@ use super::reply;
 use crate::source::SourceError;
 
 /// How long connecting with all of its handshake may take.
-const CONNECT_MAX: Duration = Duration::from_secs(2);
+pub(super) const CONNECT_MAX: Duration = Duration::from_secs(2);
 
 /// The server that a URL names. Asks the sentinels anew at each connection.
 pub(super) struct Server {
