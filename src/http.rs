@@ -190,4 +190,4 @@ fn router(parts: HttpParts) -> Router {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -110,7 +110,7 @@ fn tasks_are_counted_anew_when_the_folder_changes() {
 #[test]
 fn plugins_are_reported_and_forgotten() {
     let service = Service::start();
-    service.plugins.required.lock().unwrap().push("redact".to_owned());
+    service.require("redact");
     assert_eq!(service.get("/plugins").json()["required"], json!(["redact"]));
     assert_eq!(service.post("/plugins/redact/forget", b"").json(), json!({"forgotten": true}));
     service.post("/plugins/redact/forget", b"").is_problem(404, "no_such_plugin");
@@ -120,7 +120,7 @@ fn plugins_are_reported_and_forgotten() {
 #[test]
 fn a_panic_is_an_answer() {
     let service = Service::start();
-    service.plugins.required.lock().unwrap().push("panics".to_owned());
+    service.require("panics");
     service.get("/plugins").is_problem(500, "internal");
     assert_eq!(service.get("/health").status, 200);
 }
