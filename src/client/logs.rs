@@ -150,7 +150,7 @@ fn is_passing(error: &ClientError) -> bool {
 /// `TIME  TYPE  text`; further lines of the text are indented.
 fn print_record(line: &[u8], out: &mut dyn Write) -> Result<(), ClientError> {
     let Ok(record) = serde_json::from_slice::<Value>(line) else {
-        writeln!(out, "(a record that is no JSON)")?;
+        writeln!(out, "(a record that cannot be shown)")?;
         return Ok(());
     };
     let text = |key: &str| record[key].as_str().unwrap_or("-");

@@ -73,7 +73,7 @@ fn logs_are_readable_and_harmless() {
          2026-01-01T00:00:01Z  tool_call    Bash {{\"command\":\"ls\"}}\n\
          2026-01-01T00:00:02Z  tool_result  (error) gone\n\
          2026-01-01T00:00:03Z  gap          task:output: not written, refused\n\
-         (a record that is no JSON)\n\
+         (a record that cannot be shown)\n\
          2026-01-01T00:00:04Z  thinking     {}\n    … 1000 more characters\n\
          2026-01-01T00:00:05Z  failed: noway\n",
         "z".repeat(4000)

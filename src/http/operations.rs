@@ -14,9 +14,6 @@ use serde_json::{Map, Value, json};
 use super::{App, problem::Problem};
 use crate::metrics::{self, Disk};
 
-/// A thread of the data path that has work and has not moved for so long is stuck.
-const STANDSTILL: Duration = Duration::from_secs(30);
-
 const PROMETHEUS: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 #[derive(Deserialize)]
@@ -32,7 +29,7 @@ pub(super) struct MetricsQuery {
 }
 
 pub(super) async fn health(State(app): State<Arc<App>>) -> Response {
-    let stalled = app.status.stalled(STANDSTILL);
+    let stalled = app.status.stalled(app.limits.standstill);
     let role = app.status.role.load();
     let (code, status) = match stalled.is_empty() {
         true => (StatusCode::OK, "healthy"),

@@ -125,6 +125,25 @@ fn slow_clients_are_cut() {
 }
 
 #[test]
+fn a_body_that_drips_is_cut_too() {
+    let limits = Limits { body_time: Duration::from_millis(300), ..Limits::default() };
+    let service = Service::start_with(With { limits, ..With::default() });
+    let mut dripping = service.connect();
+    dripping.write_all(b"POST /events HTTP/1.1\r\nHost: x\r\nContent-Length: 60000000\r\n\r\n").unwrap();
+    let mut answering = dripping.try_clone().unwrap();
+    let answer = std::thread::spawn(move || read_answer(&mut answering));
+    let started = Instant::now();
+    while !answer.is_finished() {
+        assert!(started.elapsed() < Duration::from_secs(10), "still open");
+        // Refused once the service has cut the connection.
+        drop(dripping.write_all(b" "));
+        std::thread::yield_now();
+    }
+    answer.join().unwrap().is_problem(408, "body_too_slow");
+    assert_eq!(service.stream.calls.load(Ordering::Relaxed), 0);
+}
+
+#[test]
 fn connections_are_bounded() {
     let limits = Limits { connections: 2, head_time: Duration::from_secs(1), ..Limits::default() };
     let service = Service::start_with(With { limits, ..With::default() });

@@ -29,6 +29,26 @@ fn health_says_what_the_spec_says_and_more() {
 }
 
 #[test]
+fn health_is_bad_only_when_a_thread_stands_still() {
+    let limits = Limits { standstill: Duration::from_millis(1), ..Limits::default() };
+    let service = Service::start_with(With { limits, ..With::default() });
+    let beat = service.status.heartbeat("committer");
+    assert_eq!(service.get("/health").status, 200, "idle is not standing still");
+    beat.beat();
+    let deadline = Instant::now() + Duration::from_secs(10);
+    let body = loop {
+        let answer = service.get("/health");
+        if answer.status == 503 {
+            break answer.json();
+        }
+        assert!(Instant::now() < deadline);
+    };
+    assert_eq!((&body["status"], &body["stalled"]), (&json!("unhealthy"), &json!(["committer"])));
+    beat.idle();
+    assert_eq!(service.get("/health").status, 200);
+}
+
+#[test]
 fn ready_is_about_reading_and_on_request_about_writing() {
     let service = Service::start();
     service.get("/ready").is_problem(503, "logs_unreadable");
