@@ -1,25 +1,194 @@
-//! Events from producers as fields of a stream entry.
+//! Events as people and programs write them, JSON objects, become fields of a stream entry. Only the shape is looked at: what
+//! an event means, and whether it is any good, is decided where the stream is read.
 
-use serde_json::{Map, Value};
+use std::fmt;
+
+use bytes::Bytes;
+use serde::{
+    Deserialize,
+    de::{Deserializer, MapAccess, Visitor},
+};
+use serde_json::{Map, Value, value::RawValue};
 
 use crate::source::Fields;
 
-/// Why a value cannot be an event.
-#[derive(Debug, thiserror::Error)]
+/// Fields that mean something by themselves: `null` in one of them says that it is absent.
+const ENVELOPE: [&str; 6] = ["type", "event_type", "timestamp", "task_id", "webhook_event_id", "data"];
+
+/// Why texts are no events. The index counts from 0; nothing of the text is repeated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum IngestError {
-    /// The field's value cannot be a field of a stream.
-    #[error("field {0:?} cannot be null, true, false, a number or a list")]
-    Field(String),
+    /// Not JSON, or cut off.
+    #[error("event {index} is not valid JSON")]
+    NotJson {
+        /// Which one.
+        index: usize,
+    },
+    /// JSON, but no object, or one without a field.
+    #[error("event {index} is not a JSON object with fields")]
+    NotAnObject {
+        /// Which one.
+        index: usize,
+    },
+    /// More than may come at once.
+    #[error("more than {limit} events")]
+    TooMany {
+        /// How many may come.
+        limit: usize,
+    },
+    /// A body without any event.
+    #[error("no event")]
+    Empty,
 }
 
-/// The fields of an event: texts as they are, objects as JSON text.
+/// The fields of one event: strings as they are, other values as JSON text, `timestamp` added when there is none.
 pub fn fields(event: Map<String, Value>) -> Result<Fields, IngestError> {
-    event
-        .into_iter()
-        .map(|(name, value)| match value {
-            Value::String(text) => Ok((name.into(), text.into())),
-            Value::Object(object) => Ok((name.into(), Value::Object(object).to_string().into())),
-            _ => Err(IngestError::Field(name)),
-        })
-        .collect()
+    let mut fields = Fields::with_capacity(event.len() + 1);
+    for (name, value) in event {
+        match value {
+            Value::Null if is_envelope(&name) => {}
+            Value::String(text) => fields.push((name.into(), text.into())),
+            other => fields.push((name.into(), other.to_string().into())),
+        }
+    }
+    finished(fields)
 }
+
+/// The same from JSON text, which is kept as written: numbers of any length, doubled names, `data` byte for byte.
+pub fn fields_of_text(event: &str) -> Result<Fields, IngestError> {
+    let raw: &RawValue = serde_json::from_str(event).map_err(|_| IngestError::NotJson { index: 0 })?;
+    fields_of_raw(raw)
+}
+
+/// The events of a text: one object, an array of objects, or objects one after the other, as NDJSON has them.
+pub fn events(text: &[u8], limit: usize) -> Result<Vec<Fields>, IngestError> {
+    let mut events = Vec::new();
+    if text.trim_ascii_start().first() == Some(&b'[') {
+        let raws: Vec<&RawValue> = serde_json::from_slice(text).map_err(|_| IngestError::NotJson { index: 0 })?;
+        for (index, raw) in raws.into_iter().enumerate() {
+            add(&mut events, raw, index, limit)?;
+        }
+        return Ok(events);
+    }
+    let raws = serde_json::Deserializer::from_slice(text).into_iter::<&RawValue>();
+    for (index, raw) in raws.enumerate() {
+        add(&mut events, raw.map_err(|_| IngestError::NotJson { index })?, index, limit)?;
+    }
+    match events.is_empty() {
+        true => Err(IngestError::Empty),
+        false => Ok(events),
+    }
+}
+
+fn add(events: &mut Vec<Fields>, raw: &RawValue, index: usize, limit: usize) -> Result<(), IngestError> {
+    if index >= limit {
+        return Err(IngestError::TooMany { limit });
+    }
+    events.push(fields_of_raw(raw).map_err(|_| IngestError::NotAnObject { index })?);
+    Ok(())
+}
+
+fn fields_of_raw(raw: &RawValue) -> Result<Fields, IngestError> {
+    let not_an_object = || IngestError::NotAnObject { index: 0 };
+    let Object(pairs) = serde_json::from_str(raw.get()).map_err(|_| not_an_object())?;
+    let mut fields = Fields::with_capacity(pairs.len() + 1);
+    for (name, value) in pairs {
+        match value.get() {
+            "null" if is_envelope(&name) => {}
+            text if text.starts_with('"') => {
+                let Text(text) = serde_json::from_str(text).map_err(|_| not_an_object())?;
+                fields.push((name.into(), text.into()));
+            }
+            text => fields.push((name.into(), Bytes::copy_from_slice(text.as_bytes()))),
+        }
+    }
+    finished(fields)
+}
+
+fn finished(mut fields: Fields) -> Result<Fields, IngestError> {
+    if fields.is_empty() {
+        return Err(IngestError::NotAnObject { index: 0 });
+    }
+    if !fields.iter().any(|(name, _)| name == "timestamp") {
+        fields.push(("timestamp".into(), now().into()));
+    }
+    Ok(fields)
+}
+
+fn is_envelope(name: &str) -> bool {
+    ENVELOPE.contains(&name)
+}
+
+/// Now in RFC 3339, UTC, to the millisecond.
+pub fn now() -> String {
+    let now = jiff::Timestamp::now();
+    format!("{:.3}", now)
+}
+
+/// An object's pairs as they stand, in order, doubles included.
+struct Object<'a>(Vec<(String, &'a RawValue)>);
+
+/// A JSON string as UTF-8; a lone surrogate, which has no UTF-8, becomes U+FFFD.
+struct Text(String);
+
+// === impl Object ===
+
+impl<'de> Deserialize<'de> for Object<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Pairs;
+        impl<'de> Visitor<'de> for Pairs {
+            type Value = Object<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut pairs = Vec::new();
+                while let Some((Text(name), value)) = map.next_entry::<Text, &RawValue>()? {
+                    pairs.push((name, value));
+                }
+                Ok(Object(pairs))
+            }
+        }
+        deserializer.deserialize_map(Pairs)
+    }
+}
+
+// === impl Text ===
+
+impl<'de> Deserialize<'de> for Text {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Any;
+        impl Visitor<'_> for Any {
+            type Value = Text;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a string")
+            }
+
+            fn visit_str<E>(self, text: &str) -> Result<Text, E> {
+                Ok(Text(text.to_owned()))
+            }
+
+            fn visit_bytes<E>(self, bytes: &[u8]) -> Result<Text, E> {
+                Ok(Text(without_surrogates(bytes)))
+            }
+        }
+        // As bytes serde_json lets lone surrogates through, each as three bytes.
+        deserializer.deserialize_bytes(Any)
+    }
+}
+
+fn without_surrogates(bytes: &[u8]) -> String {
+    let mut fixed = bytes.to_vec();
+    for at in 0..fixed.len().saturating_sub(2) {
+        if fixed[at] == 0xED && fixed[at + 1] >= 0xA0 {
+            fixed[at..at + 3].copy_from_slice("\u{FFFD}".as_bytes());
+        }
+    }
+    String::from_utf8(fixed).unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned())
+}
+
+#[cfg(test)]
+mod tests;

@@ -10,11 +10,15 @@ use std::{
     time::{Duration, Instant},
 };
 
+use serde_json::Value;
 use tracing::warn;
 
 use crate::{
     config::{Config, Secret},
-    source::{Fields, SourceError, Stream, redis::RedisStream},
+    source::{
+        Fields, SourceError, Stream,
+        redis::{RedisConfig, RedisStream},
+    },
 };
 
 /// How long a batch is tried while the other side cannot be reached.
@@ -96,7 +100,12 @@ impl Sink {
     /// The service at `TASK_LOGGER_URL` when that is given, else Redis when `REDIS_URL` is, else the service on this machine.
     pub fn open(config: &Config) -> Result<Self, SinkError> {
         match (&config.url, &config.redis_url) {
-            (None, Some(_)) => Ok(Self::stream(Arc::new(RedisStream::open(config)?))),
+            (None, Some(url)) => Ok(Self::stream(Arc::new(RedisStream::new(RedisConfig {
+                url: url.expose().to_owned(),
+                stream: config.stream.clone(),
+                group: config.group.clone(),
+                event_max: config.event_max,
+            })?))),
             _ => Ok(Self::http(&config.service_url(), config.api_token.clone())),
         }
     }
@@ -223,11 +232,17 @@ impl Sink {
         match answer.status().as_u16() {
             200..=299 => Tried::Taken,
             401 | 403 => Tried::Failed(SinkError::Token { place }),
-            // It takes no events at the moment, and took none of these.
-            status @ (429 | 503) => Tried::Again(format!("it answered {status}").into()),
             status => {
-                let body = answer.body_mut().with_config().limit(ANSWER_MAX).read_to_string();
-                let answer = body.unwrap_or_default().trim().to_owned();
+                let body = answer.body_mut().with_config().limit(ANSWER_MAX).read_to_string().unwrap_or_default();
+                let problem: Value = serde_json::from_str(&body).unwrap_or_default();
+                // It has too much in hand, and took nothing of this.
+                if status == 429 || (status == 503 && problem["code"] == "busy") {
+                    return Tried::Again(format!("it is busy ({status})").into());
+                }
+                let mut answer = problem["detail"].as_str().unwrap_or(body.trim()).to_owned();
+                if status >= 500 {
+                    answer.push_str(" The events may have been taken.");
+                }
                 Tried::Failed(SinkError::Answer { place, status, answer })
             }
         }
