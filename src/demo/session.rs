@@ -115,7 +115,8 @@ impl Secret {
             Self { name, text: format!("{prefix}{random}"), needles: vec![random] }
         };
         let upper = random(16).to_ascii_uppercase();
-        let halves = [random(24), random(24)];
+        // With the prefix of 13 letters the two halves are equally long, so that each needle stands in one of them.
+        let halves = [random(20), random(33)];
         let lines: Vec<_> = (0..4).map(|_| random(64)).collect();
         let label = ["PRIVATE", "KEY"].join(" ");
         let pem = format!("-----BEGIN {label}-----\n{}\n-----END {label}-----\n", lines.join("\n"));
