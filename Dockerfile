@@ -21,8 +21,8 @@ RUN groupadd --gid 10001 task-logger \
  && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin task-logger \
  && install -d -o task-logger -g task-logger -m 0750 \
       /data /data/logs /data/logs/tasks /data/plugins /data/stream /var/cache/task-logger
-COPY --from=plugins --chmod=0444 /src/target/plugins/ /usr/share/task-logger/plugins/
-COPY --from=service --chmod=0755 /src/target/release/task-logger /usr/local/bin/task-logger
+COPY --from=plugins /src/target/plugins/ /usr/share/task-logger/plugins/
+COPY --from=service /src/target/release/task-logger /usr/local/bin/task-logger
 
 ENV REDIS_URL=redis://redis:6379/0 \
     LOGS_DIR=/data/logs/tasks \
