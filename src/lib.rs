@@ -1,6 +1,7 @@
 //! task-logger: the data path in reading order.
 
 pub mod config;
+pub mod metrics;
 pub mod status;
 
 pub mod event;
@@ -11,6 +12,9 @@ pub mod position;
 pub mod source;
 
 pub mod ingest;
+pub mod reader;
+
+pub mod http;
 pub mod service;
 pub mod shutdown;
 pub mod telemetry;

@@ -1,0 +1,193 @@
+//! The HTTP edge: what it serves, to whom, and within which bounds.
+//!
+//! | route | answer |
+//! |---|---|
+//! | `GET /health` | 200, or 503 when a thread of the data path stands still |
+//! | `GET /ready`, `GET /ready?write` | 200 when logs can be read, when events are being taken in |
+//! | `GET /metrics` | JSON, or the Prometheus text format by `Accept` or `?format=prometheus` |
+//! | `GET /tasks`, `GET /webhooks` | ids, a page at a time: `?after=ID&limit=N` |
+//! | `GET /tasks/{id}/logs` | all standard files in one object |
+//! | `GET /tasks/{id}/files`, `GET /webhooks/{id}/files` | names, sizes, times |
+//! | `GET /tasks/{id}/files/{name}`, `GET /webhooks/{id}/files/{name}` | a file as it stands, with ranges |
+//! | `GET /plugins`, `POST /plugins/{name}/forget` | the plugin host's report; lifting a requirement |
+//! | `POST /events` | appends to the stream, answers the ids |
+//!
+//! Every error but the spec's 404 is `application/problem+json` with a stable `code`; none repeats a producer's text. Work on
+//! files and on the stream runs on blocking threads.
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use axum::{
+    Router,
+    routing::{get, post},
+};
+use tokio::sync::Semaphore;
+
+use crate::{config::Secret, metrics::Recorder, reader::Logs, source::Stream, status::Status};
+
+mod body;
+mod connection;
+mod events;
+mod files;
+mod guard;
+mod manners;
+mod operations;
+mod problem;
+mod range;
+mod tasks;
+
+use problem::Problem;
+
+pub use connection::serve;
+
+/// The plugin host as this module sees it.
+pub trait PluginView: Send + Sync {
+    /// Everything `GET /plugins` answers.
+    fn report(&self) -> serde_json::Value;
+    /// Lifts the requirement of a plugin by its manifest name; `Ok(false)`: none of that name was required. The error is for
+    /// people.
+    fn forget(&self, name: &str) -> Result<bool, String>;
+}
+
+/// What the routes need.
+pub struct HttpParts {
+    /// `LOGS_DIR`; need not exist yet.
+    pub logs_dir: PathBuf,
+    /// What the data path says of itself.
+    pub status: Arc<Status>,
+    /// Where `POST /events` appends.
+    pub stream: Arc<dyn Stream>,
+    /// The plugin host.
+    pub plugins: Arc<dyn PluginView>,
+    /// `API_TOKEN`: asked for by everything but `/health` and `/ready`.
+    pub api_token: Option<Secret>,
+    /// The recorder behind `GET /metrics`.
+    pub metrics: Recorder,
+    /// Bounds; [`Limits::default`] outside tests.
+    pub limits: Limits,
+}
+
+/// The bounds of the HTTP edge.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Open connections; further ones wait in the kernel's queue.
+    pub connections: usize,
+    /// Time for a request's head to arrive, and for a kept connection to ask again.
+    pub head_time: Duration,
+    /// Time between two pieces of a request's body.
+    pub body_idle: Duration,
+    /// Time for a request's whole body.
+    pub body_time: Duration,
+    /// Time in which a client must take some of an answer.
+    pub write_stall: Duration,
+    /// Time for open requests to finish when the service stops.
+    pub drain: Duration,
+    /// Bytes of a `POST /events` body: four of the largest events.
+    pub events_body: usize,
+    /// Bytes of all `POST /events` bodies that are being received or appended.
+    pub events_in_flight: usize,
+    /// Events in one `POST /events`.
+    pub events: usize,
+    /// Bytes of the files that `GET /tasks/{id}/logs` puts into one answer; larger tasks are read by `/files`.
+    pub logs_body: u64,
+    /// Requests that read through whole files or folders at the same time.
+    pub scans: usize,
+}
+
+/// State of all handlers.
+struct App {
+    logs: Logs,
+    logs_dir: PathBuf,
+    status: Arc<Status>,
+    stream: Arc<dyn Stream>,
+    plugins: Arc<dyn PluginView>,
+    metrics: Recorder,
+    guard: guard::Guard,
+    limits: Limits,
+    body_bytes: Arc<Semaphore>,
+    scans: Semaphore,
+}
+
+// === impl Limits ===
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections: 512,
+            head_time: Duration::from_secs(15),
+            body_idle: Duration::from_secs(15),
+            body_time: Duration::from_secs(120),
+            write_stall: Duration::from_secs(30),
+            drain: Duration::from_secs(10),
+            events_body: 64 << 20,
+            events_in_flight: 128 << 20,
+            events: 100_000,
+            logs_body: 256 << 20,
+            scans: 8,
+        }
+    }
+}
+
+// === impl App ===
+
+impl App {
+    /// Runs work that blocks on a blocking thread.
+    async fn blocking<T: Send + 'static>(
+        self: &Arc<Self>,
+        work: impl FnOnce(&Self) -> Result<T, Problem> + Send + 'static,
+    ) -> Result<T, Problem> {
+        let app = Arc::clone(self);
+        match tokio::task::spawn_blocking(move || work(&app)).await {
+            Ok(done) => done,
+            Err(error) => Err(Problem::internal("finish", &error)),
+        }
+    }
+
+    /// The same for work that reads through whole files or folders; only so many at a time.
+    async fn scan<T: Send + 'static>(
+        self: &Arc<Self>,
+        work: impl FnOnce(&Self) -> Result<T, Problem> + Send + 'static,
+    ) -> Result<T, Problem> {
+        let _place = self.scans.acquire().await.map_err(|error| Problem::internal("wait", &error))?;
+        self.blocking(work).await
+    }
+}
+
+// === impl Router ===
+
+/// All routes with everything around them.
+fn router(parts: HttpParts) -> Router {
+    let app = Arc::new(App {
+        logs: Logs::new(parts.logs_dir.clone()),
+        logs_dir: parts.logs_dir,
+        status: parts.status,
+        stream: parts.stream,
+        plugins: parts.plugins,
+        metrics: parts.metrics,
+        guard: guard::Guard::new(parts.api_token.as_ref()),
+        body_bytes: Arc::new(Semaphore::new(parts.limits.events_in_flight)),
+        scans: Semaphore::new(parts.limits.scans),
+        limits: parts.limits,
+    });
+    let routes = Router::new()
+        .route("/health", get(operations::health))
+        .route("/ready", get(operations::ready))
+        .route("/metrics", get(operations::metrics))
+        .route("/plugins", get(operations::plugins))
+        .route("/plugins/{name}/forget", post(operations::forget_plugin))
+        .route("/tasks", get(tasks::list_tasks))
+        .route("/tasks/{id}/logs", get(tasks::logs))
+        .route("/tasks/{id}/files", get(files::list_of_task))
+        .route("/tasks/{id}/files/{name}", get(files::of_task))
+        .route("/webhooks", get(tasks::list_flows))
+        .route("/webhooks/{id}/files", get(files::list_of_flow))
+        .route("/webhooks/{id}/files/{name}", get(files::of_flow))
+        .route("/events", post(events::append))
+        .fallback(manners::no_such_route)
+        .method_not_allowed_fallback(manners::wrong_method)
+        .with_state(Arc::clone(&app));
+    manners::around(routes, app)
+}
+
+#[cfg(test)]
+pub(crate) mod tests;
