@@ -2,6 +2,8 @@
 
 use crate::{event::StreamId, position::Position};
 
+pub mod segment;
+
 /// Receipt: everything up to this position stands in the synced journal. Only the journal makes one, so nothing else can
 /// publish.
 #[derive(Clone, Debug)]

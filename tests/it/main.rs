@@ -1,0 +1,7 @@
+//! The one integration test binary.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr, reason = "a test may fail by a panic")]
+
+mod position_protocol;
+mod redis_server;
+mod source;
