@@ -26,7 +26,7 @@ fn main() -> ExitCode {
         }
     };
     if invocation.action == Action::CompileComponent {
-        return plugin::compile::compile_child();
+        return plugin::compile_child();
     }
     let config = match config::resolve(&Input::process(invocation.flags)) {
         Ok(config) => config,

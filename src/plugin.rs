@@ -3,11 +3,98 @@
 //! puts it in a chain, [`chain`] runs the chain over a slice, [`instance`] is one store. [`bindings`] is the only file that
 //! names WIT types, [`engine`] the only one that configures wasmtime.
 
-use std::sync::Arc;
+use std::{
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError, atomic::Ordering},
+    time::Duration,
+};
 
-use crate::event::Event;
+use crate::{config::Required, event::Event, status::Status};
 
-pub mod compile;
+mod watch;
+
+mod cache;
+mod compile;
+mod kinds;
+mod loader;
+mod sidecar;
+
+mod generation;
+mod live;
+mod report;
+mod required;
+
+mod budget;
+mod chain;
+mod meters;
+mod verdict;
+
+mod bindings;
+mod engine;
+mod instance;
+mod state;
+
+pub use self::{
+    chain::LaneChain,
+    compile::{SUBCOMMAND as COMPILE_SUBCOMMAND, compile_child},
+    required::{MemoryError, forget_in},
+};
+
+use self::{
+    cache::Cache,
+    compile::Compiler,
+    engine::{EngineError, Runtime, Ticker},
+    live::Live,
+    required::Requirements,
+    sidecar::Ceilings,
+    watch::Watcher,
+};
+
+/// What the host needs to know.
+#[derive(Clone, Debug)]
+pub struct HostConfig {
+    /// Folders of plugins; of equal file names the last folder's wins. They need not exist.
+    pub plugins_dirs: Vec<PathBuf>,
+    /// Which plugins must run before anything is read.
+    pub required: Required,
+    /// Private directory of compiled components.
+    pub cache_dir: PathBuf,
+    /// Where the requirement and the last good bytes are remembered, in `plugins/`.
+    pub state_dir: PathBuf,
+    /// Ceiling of a plugin's memory, in bytes.
+    pub memory_max: usize,
+    /// Ceiling of a call's CPU time.
+    pub timeout_max: Duration,
+    /// This program, to compile in a child process by [`COMPILE_SUBCOMMAND`]; `None`: in this process, without limits.
+    pub exe: Option<PathBuf>,
+}
+
+/// The plugin host: one per process. Owns the threads that watch the folders and end guests' time.
+pub struct PluginHost {
+    live: Arc<Live>,
+    watcher: Mutex<Option<Watcher>>,
+    ticker: Mutex<Option<Ticker>>,
+}
+
+/// Why the host does not start, or does not do what it is told.
+#[derive(Debug, thiserror::Error)]
+pub enum PluginError {
+    /// WebAssembly cannot run here.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// What was required before cannot be read, or written.
+    #[error(transparent)]
+    Memory(#[from] MemoryError),
+    /// A thread or a watch could not be made.
+    #[error("cannot start the plugin host: {0}")]
+    Start(#[from] std::io::Error),
+    /// The operator's own list names it.
+    #[error("{0:?} is named in REQUIRED_PLUGINS: change that instead")]
+    Listed(String),
+    /// It would be remembered again at once.
+    #[error("{0:?} is live: remove its file first")]
+    IsLive(String),
+}
 
 /// One key's consecutive events for the chain, held ones first.
 pub struct Slice<'a> {
@@ -106,12 +193,104 @@ pub struct PluginProvenance {
     pub config_hash: String,
 }
 
-/// Why the chain did not run: the slice stays as it is and comes again when [`PluginHost::wait`] returns.
+/// Why the chain did not run: the slice stays as it is and comes again when [`PluginHost::wait_changed`] returns.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("plugins block: {reason}")]
 pub struct Blocked {
     /// For people; never a producer's or a guest's text.
     pub reason: String,
+}
+
+// === impl PluginHost ===
+
+impl PluginHost {
+    /// Loads every plugin that is there, then watches the folders.
+    ///
+    /// # Errors
+    /// WebAssembly cannot run here, or `state_dir` cannot be read and written. A plugin that is refused is no error.
+    pub fn start(config: HostConfig, status: Arc<Status>) -> Result<Arc<Self>, PluginError> {
+        let runtime = Runtime::new()?;
+        let ticker = Ticker::start(&runtime)?;
+        let cache = match Cache::open(&config.cache_dir, &runtime.compatibility(), &config.plugins_dirs) {
+            Ok(cache) => Some(cache),
+            Err(error) => {
+                tracing::warn!(%error, "no cache of compiled plugins: every start compiles them");
+                None
+            }
+        };
+        let compiler = Compiler::new(config.exe, cache);
+        let ceilings = Ceilings { memory: config.memory_max, timeout: config.timeout_max };
+        let required = Requirements::open(config.required, &config.state_dir)?;
+        let live = Arc::new(Live::new(runtime, compiler, ceilings, required, status)?);
+        let watcher = Watcher::start(Arc::clone(&live), &config.plugins_dirs)?;
+        Ok(Arc::new(Self { live, watcher: Mutex::new(Some(watcher)), ticker: Mutex::new(Some(ticker)) }))
+    }
+
+    /// A runner for one lane; it owns its instances.
+    pub fn lane(&self) -> LaneChain {
+        LaneChain::new(Arc::clone(&self.live))
+    }
+
+    /// Whether events may be read; to be asked before each read.
+    ///
+    /// # Errors
+    /// [`Blocked`] says why not.
+    pub fn gate(&self) -> Result<(), Blocked> {
+        self.live.current().blocked.clone().map_or(Ok(()), Err)
+    }
+
+    /// Waits until the chain or the gate changed since `seen` (0 at first), or the time is over. Returns what to pass next.
+    pub fn wait_changed(&self, seen: u64, timeout: Duration) -> u64 {
+        self.live.wait_changed(seen, timeout)
+    }
+
+    /// Digest of the chain that runs, for the lease.
+    pub fn chain_digest(&self) -> String {
+        self.provenance().chain_digest.clone()
+    }
+
+    /// The chain that runs.
+    pub fn provenance(&self) -> Arc<Provenance> {
+        Arc::clone(&self.live.current().generation.provenance)
+    }
+
+    /// For `GET /plugins`.
+    pub fn report(&self) -> serde_json::Value {
+        report::report(&self.live)
+    }
+
+    /// Lifts the requirement of a plugin whose file is gone; false if nothing was required of that name.
+    ///
+    /// # Errors
+    /// The plugin is live or named in `REQUIRED_PLUGINS`, or the memory cannot be written.
+    pub fn forget(&self, name: &str) -> Result<bool, PluginError> {
+        self.live.forget(name)
+    }
+
+    /// Looks at the folders now and gives refused and stopped plugins another chance (SIGHUP).
+    pub fn rescan(&self) {
+        self.live.retry();
+        if let Some(watcher) = &*self.watcher.lock().unwrap_or_else(PoisonError::into_inner) {
+            watcher.wake();
+        }
+    }
+
+    /// Ends and joins the host's threads. To be called when no lane runs any more: without the ticker a guest's time does
+    /// not end.
+    pub fn stop(&self) {
+        self.live.stop.store(true, Ordering::Relaxed);
+        let watcher = self.watcher.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(watcher) = watcher {
+            watcher.join();
+        }
+        drop(self.ticker.lock().unwrap_or_else(PoisonError::into_inner).take());
+    }
+}
+
+impl Drop for PluginHost {
+    fn drop(&mut self) {
+        self.stop();
+    }
 }
 
 // === impl States ===
@@ -140,4 +319,15 @@ impl States {
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
+}
+
+/// Lower-case hexadecimal text of bytes.
+fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write as _;
+    let mut text = String::with_capacity(bytes.len() * 2);
+    for byte in bytes {
+        // Writing to a String cannot fail.
+        write!(text, "{byte:02x}").ok();
+    }
+    text
 }

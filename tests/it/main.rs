@@ -1,7 +1,10 @@
-//! The one integration test binary.
+//! The integration tests: one binary, so that they are linked once.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr, reason = "a test may fail by a panic")]
 
+mod guests;
+mod plugin_files;
+mod plugins;
 mod position_protocol;
 mod redis_server;
 mod source;

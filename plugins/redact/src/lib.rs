@@ -1,1 +1,3 @@
 //! Placeholder.
+#[cfg(target_family = "wasm")]
+mod guest;

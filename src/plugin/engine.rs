@@ -1,0 +1,190 @@
+//! The wasmtime engine: its settings, the linker with an empty WASI 0.2 and our host functions, the ticker that drives
+//! deadlines. One per process; nothing else configures wasmtime.
+
+use std::{
+    sync::{Arc, Condvar, Mutex, PoisonError},
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+
+use sha2::{Digest, Sha256};
+use wasmtime::{
+    Config, Engine, Store, UpdateDeadline,
+    component::{Component, InstancePre},
+};
+
+use super::{
+    bindings::{self, HOST, PROCESSOR, Pre},
+    state::{HostState, Identity, Stop},
+};
+
+/// Our linker.
+pub(super) type Linker = wasmtime::component::Linker<HostState>;
+
+/// How often running guests' deadlines are looked at, so how late a deadline may fire.
+pub(super) const TICK: Duration = Duration::from_millis(10);
+/// Bytes of arguments or results that one crossing may copy, whatever the events' size.
+const COPY_BYTES_MIN: usize = 8 << 20;
+/// Results may be this many times the events: every string may grow when it is escaped or redacted.
+const COPY_FACTOR: usize = 4;
+/// Native stack that a guest may use, in bytes; lane threads have Rust's 2 MiB.
+const STACK_BYTES_MAX: usize = 512 << 10;
+/// The packages of WASI 0.2 that are offered, empty.
+const WASI: [&str; 6] = ["wasi:cli/", "wasi:clocks/", "wasi:filesystem/", "wasi:io/", "wasi:random/", "wasi:sockets/"];
+
+/// Why a component does not fit the service.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// The host's CPU or kernel lacks something that wasmtime needs.
+    #[error("cannot set up WebAssembly: {0}")]
+    SetUp(String),
+    /// Imports something beyond WASI 0.2 and our host interface.
+    #[error("imports `{0}`, which is not offered (only {HOST} and an empty WASI 0.2 are)")]
+    Import(String),
+    /// Exports something else than a plugin does.
+    #[error("does not export `{PROCESSOR}`")]
+    Export,
+    /// The names fit, the types do not.
+    #[error("does not fit the plugin interface: {0}")]
+    Types(String),
+}
+
+/// The engine and what is linked to guests.
+pub(super) struct Runtime {
+    engine: Engine,
+    linker: Linker,
+}
+
+/// The thread that ends guests' time. Stops and is joined when dropped.
+pub(super) struct Ticker {
+    stop: Arc<(Mutex<bool>, Condvar)>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// The settings, equal in the service and in the child that compiles for it.
+pub(super) fn config() -> Config {
+    let mut config = Config::new();
+    config
+        .wasm_component_model(true)
+        // Three times cheaper calls; `stream` and `future` are not in our interface.
+        .concurrency_support(false)
+        .epoch_interruption(true)
+        .max_wasm_stack(STACK_BYTES_MAX)
+        .wasm_memory64(false)
+        // Frames of a failure: function names and offsets, no source files.
+        .wasm_backtrace_details(wasmtime::WasmBacktraceDetails::Disable);
+    config
+}
+
+// === impl Runtime ===
+
+impl Runtime {
+    pub(super) fn new() -> Result<Self, EngineError> {
+        let set_up = |error: wasmtime::Error| EngineError::SetUp(format!("{error:#}"));
+        let engine = Engine::new(&config()).map_err(set_up)?;
+        let linker = linker(&engine).map_err(set_up)?;
+        Ok(Self { engine, linker })
+    }
+
+    pub(super) fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
+    /// Which compiled components this engine can load, hex.
+    pub(super) fn compatibility(&self) -> String {
+        let mut hasher = Sha256Hasher(Sha256::new());
+        std::hash::Hash::hash(&self.engine.precompile_compatibility_hash(), &mut hasher);
+        super::hex(&hasher.0.finalize())
+    }
+
+    /// Checks imports and exports.
+    pub(super) fn link(&self, component: &Component) -> Result<Pre, EngineError> {
+        let ty = component.component_type();
+        for (name, _) in ty.imports(&self.engine) {
+            let offered = name.split('@').next() == Some(HOST)
+                || (WASI.iter().any(|package| name.starts_with(package)) && name.contains("@0.2."));
+            if !offered {
+                return Err(EngineError::Import(name.chars().take(200).collect()));
+            }
+        }
+        if ty.get_export(&self.engine, PROCESSOR).is_none() {
+            return Err(EngineError::Export);
+        }
+        let types = |error: wasmtime::Error| EngineError::Types(format!("{error:#}").chars().take(500).collect());
+        let pre: InstancePre<HostState> = self.linker.instantiate_pre(component).map_err(types)?;
+        bindings::check(pre).map_err(types)
+    }
+
+    /// A store with all limits; `arm` before each call.
+    pub(super) fn store(&self, identity: Option<Arc<Identity>>, memory_max: usize) -> Store<HostState> {
+        let mut store = Store::new(&self.engine, HostState::new(identity, memory_max));
+        store.limiter(|state| &mut state.limiter);
+        store.epoch_deadline_callback(|mut store| {
+            store.data_mut().deadline.check()?;
+            Ok(UpdateDeadline::Continue(1))
+        });
+        store
+    }
+}
+
+/// Before every call: the epoch has moved on since the last one.
+pub(super) fn arm(store: &mut Store<HostState>, bytes: usize) {
+    store.set_epoch_deadline(1);
+    store.set_hostcall_fuel(COPY_BYTES_MIN.max(bytes.saturating_mul(COPY_FACTOR)));
+}
+
+fn linker(engine: &Engine) -> wasmtime::Result<Linker> {
+    let mut linker = Linker::new(engine);
+    wasmtime_wasi::p2::add_to_linker_sync(&mut linker)?;
+    // A pollable of the clock would let a guest sleep in the host, where no deadline reaches it.
+    linker.allow_shadowing(true);
+    let mut clock = linker.instance("wasi:clocks/monotonic-clock@0.2.12")?;
+    for name in ["subscribe-duration", "subscribe-instant"] {
+        clock.func_new(name, |_, _, _, _| Err(Stop::Sleep.into()))?;
+    }
+    linker.allow_shadowing(false);
+    bindings::add_host(&mut linker)?;
+    Ok(linker)
+}
+
+/// A stable hash, unlike the standard library's.
+struct Sha256Hasher(Sha256);
+
+impl std::hash::Hasher for Sha256Hasher {
+    fn finish(&self) -> u64 {
+        0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+}
+
+// === impl Ticker ===
+
+impl Ticker {
+    pub(super) fn start(runtime: &Runtime) -> std::io::Result<Self> {
+        let stop = Arc::new((Mutex::new(false), Condvar::new()));
+        let (engine, told) = (runtime.engine.clone(), Arc::clone(&stop));
+        let thread = thread::Builder::new().name("plugin-ticker".to_owned()).spawn(move || {
+            let (stopped, changed) = &*told;
+            let mut guard = stopped.lock().unwrap_or_else(PoisonError::into_inner);
+            while !*guard {
+                guard = changed.wait_timeout(guard, TICK).unwrap_or_else(PoisonError::into_inner).0;
+                engine.increment_epoch();
+            }
+        })?;
+        Ok(Self { stop, thread: Some(thread) })
+    }
+}
+
+impl Drop for Ticker {
+    fn drop(&mut self) {
+        *self.stop.0.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        self.stop.1.notify_all();
+        if let Some(thread) = self.thread.take() {
+            // A panic there was reported when it happened.
+            drop(thread.join());
+        }
+    }
+}

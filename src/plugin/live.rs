@@ -1,0 +1,532 @@
+//! What runs now, and the one place that changes it: candidates are proven and put into a new generation, files that are
+//! gone are taken out, redactors that fail too often are taken back, and reading stops while a requirement is not met.
+
+use std::{
+    collections::BTreeMap,
+    ops::Bound,
+    path::PathBuf,
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, atomic::AtomicBool},
+    time::{Duration, Instant},
+};
+
+use arc_swap::{ArcSwap, Guard};
+use metrics::{counter, gauge};
+
+use super::{
+    Blocked, PluginError,
+    compile::Compiler,
+    engine::Runtime,
+    generation::Generation,
+    instance::Class,
+    loader::{Candidate, LoadError, Plugin, Prover},
+    required::{MemoryError, Requirements},
+    sidecar::Ceilings,
+};
+use crate::status::Status;
+
+/// A generation younger than this gives way to the one before it when its redactor fails too often.
+pub(super) const YOUNG: Duration = Duration::from_secs(600);
+/// A file that did not change for this long is not being written any more: what is wrong with it is said.
+pub(super) const STILL: Duration = Duration::from_secs(2);
+
+/// What runs now, and what it takes to change it. Lives as long as the service.
+pub(super) struct Live {
+    runtime: Runtime,
+    /// Guests' WASI calls are synchronous and need some runtime; this one has no threads and no clock.
+    wasi: tokio::runtime::Runtime,
+    compiler: Compiler,
+    ceilings: Ceilings,
+    current: ArcSwap<Current>,
+    /// Held while candidates are proven, so that they come one by one. Taken before `inner`.
+    proving: Mutex<()>,
+    inner: Mutex<Inner>,
+    version: Mutex<u64>,
+    changed: Condvar,
+    status: Arc<Status>,
+    /// Ends a compilation that the service's end must not wait for.
+    pub(super) stop: AtomicBool,
+}
+
+/// One consistent view for a slice.
+pub(super) struct Current {
+    pub(super) generation: Arc<Generation>,
+    pub(super) blocked: Option<Blocked>,
+}
+
+pub(super) struct Inner {
+    number: u64,
+    pub(super) files: BTreeMap<String, FileEntry>,
+    pub(super) required: Requirements,
+    /// Plugins by name that stopped reading: the pair, and why.
+    stops: BTreeMap<Arc<str>, (String, String)>,
+    /// Said once.
+    pub(super) memory_error: Option<String>,
+}
+
+/// A file of the plugin folders.
+pub(super) struct FileEntry {
+    pub(super) dir: PathBuf,
+    pub(super) live: Option<LiveEntry>,
+    pub(super) refused: Option<Refused>,
+    /// The pair that was taken back.
+    spoiled: Option<String>,
+    /// To be considered again although the file did not change.
+    again: bool,
+}
+
+/// A file's plugin in the chain.
+pub(super) struct LiveEntry {
+    pub(super) plugin: Arc<Plugin>,
+    pub(super) since: Instant,
+    previous: Option<Arc<Plugin>>,
+    /// It runs from the last good bytes, not from the file.
+    pub(super) degraded: bool,
+}
+
+/// A candidate that did not make it.
+pub(super) struct Refused {
+    pub(super) pair: String,
+    pub(super) reason: String,
+    pub(super) since: Instant,
+    /// It was reported.
+    pub(super) said: bool,
+    /// Another file is in its way: it is tried again when that changes.
+    conflict: bool,
+}
+
+// === impl Live ===
+
+impl Live {
+    pub(super) fn new(
+        runtime: Runtime,
+        compiler: Compiler,
+        ceilings: Ceilings,
+        required: Requirements,
+        status: Arc<Status>,
+    ) -> std::io::Result<Self> {
+        let inner = Inner { number: 0, files: BTreeMap::new(), required, stops: BTreeMap::new(), memory_error: None };
+        let none = Current { generation: Arc::new(Generation::new(0, Vec::new())), blocked: None };
+        Ok(Self {
+            runtime,
+            wasi: tokio::runtime::Builder::new_current_thread().build()?,
+            compiler,
+            ceilings,
+            current: ArcSwap::from_pointee(none),
+            proving: Mutex::new(()),
+            inner: Mutex::new(inner),
+            version: Mutex::new(0),
+            changed: Condvar::new(),
+            status,
+            stop: AtomicBool::new(false),
+        })
+    }
+
+    pub(super) fn runtime(&self) -> &Runtime {
+        &self.runtime
+    }
+
+    /// Needed on a thread that calls guests, for as long as it does.
+    pub(super) fn enter(&self) -> tokio::runtime::EnterGuard<'_> {
+        self.wasi.enter()
+    }
+
+    pub(super) fn current(&self) -> Guard<Arc<Current>> {
+        self.current.load()
+    }
+
+    pub(super) fn inner(&self) -> MutexGuard<'_, Inner> {
+        lock(&self.inner)
+    }
+
+    /// Waits until something changed since `seen`; the number to pass next time.
+    pub(super) fn wait_changed(&self, seen: u64, timeout: Duration) -> u64 {
+        let version = lock(&self.version);
+        let wait = self.changed.wait_timeout_while(version, timeout, |version| *version == seen);
+        *wait.unwrap_or_else(PoisonError::into_inner).0
+    }
+
+    /// Takes a file as it is now: `Err` if its bytes could not be read.
+    pub(super) fn consider(&self, file: &str, dir: PathBuf, read: Result<Candidate, String>) {
+        let _one = lock(&self.proving);
+        let candidate = match read {
+            Ok(candidate) => candidate,
+            Err(reason) => return self.refuse(file, dir, String::new(), &LoadError::File(reason)),
+        };
+        let pair = candidate.pair();
+        {
+            let mut inner = self.inner();
+            let entry = inner.entry(file, &dir);
+            if entry.live.as_ref().is_some_and(|live| live.plugin.pair == pair) {
+                entry.refused = None;
+                if let Some(live) = &mut entry.live {
+                    live.degraded = false;
+                }
+                return self.publish(&mut inner);
+            }
+            let again = std::mem::take(&mut entry.again);
+            if !again && entry.refused.as_ref().is_some_and(|refused| refused.pair == pair) {
+                return;
+            }
+            if entry.spoiled.as_ref() == Some(&pair) {
+                let reason = "this version was taken back before: it failed on too many events".to_owned();
+                drop(inner);
+                return self.refuse(file, dir, pair, &LoadError::File(reason));
+            }
+        }
+        match self.prove(candidate).and_then(|plugin| self.admit(file, Arc::new(plugin), false)) {
+            Ok(()) => {}
+            Err(LoadError::Compile(super::compile::CompileError::Stopped)) => {}
+            Err(error) => self.refuse(file, dir, pair, &error),
+        }
+    }
+
+    /// Takes a file out that is gone.
+    pub(super) fn remove(&self, file: &str) {
+        let _one = lock(&self.proving);
+        let mut inner = self.inner();
+        let Some(entry) = inner.files.remove(file) else { return };
+        if let Some(live) = entry.live {
+            tracing::info!(file, plugin = &**live.plugin.name(), "plugin removed");
+        }
+        if !inner.required.needs_file(file) {
+            let removed = inner.required.memory().remove(file);
+            inner.remember(removed);
+        }
+        inner.retry_conflicts();
+        self.publish(&mut inner);
+    }
+
+    /// Says what is wrong with files that did not change any more.
+    pub(super) fn say_refused(&self, still: impl Fn(&Refused) -> bool) {
+        for (file, entry) in &mut self.inner().files {
+            if let Some(refused) = entry.refused.as_mut().filter(|refused| !refused.said && still(refused)) {
+                refused.said = true;
+                counter!("task_logger_plugin_refused_candidates_total").increment(1);
+                tracing::error!(file, reason = refused.reason, "plugin refused; what ran before stays");
+            }
+        }
+    }
+
+    /// Whether a file is to be considered again although it did not change.
+    pub(super) fn wants_again(&self, file: &str) -> bool {
+        self.inner().files.get(file).is_some_and(|entry| entry.again)
+    }
+
+    /// Whether there is a refusal that was not said yet.
+    pub(super) fn has_unsaid(&self) -> bool {
+        self.inner().files.values().any(|entry| entry.refused.as_ref().is_some_and(|refused| !refused.said))
+    }
+
+    /// Gives everything another chance: the operator asked for it.
+    pub(super) fn retry(&self) {
+        let mut inner = self.inner();
+        for entry in inner.files.values_mut() {
+            entry.again = true;
+            entry.spoiled = None;
+            if let Some(refused) = &mut entry.refused {
+                refused.said = false;
+            }
+        }
+        inner.clear_stops(|_| true);
+        self.publish(&mut inner);
+    }
+
+    /// Lifts the requirement of a plugin that is not there any more.
+    pub(super) fn forget(&self, name: &str) -> Result<bool, PluginError> {
+        let _one = lock(&self.proving);
+        let mut inner = self.inner();
+        if inner.required.is_listed(name) {
+            return Err(PluginError::Listed(name.chars().take(64).collect()));
+        }
+        if inner.live().iter().any(|plugin| **plugin.name() == *name) {
+            return Err(PluginError::IsLive(name.chars().take(64).collect()));
+        }
+        let known = inner.required.forget(name)?;
+        self.publish(&mut inner);
+        Ok(known)
+    }
+
+    /// A plugin's policy is to halt: nothing is read until it changes.
+    pub(super) fn halt(&self, plugin: &Arc<Plugin>, class: Class) -> Blocked {
+        let reason = format!("plugin {} failed on an event ({class}) and its policy is to halt", plugin.name());
+        self.stop_reading(plugin, reason)
+    }
+
+    /// A redactor's budget is used up: the version before it returns if it is young, else nothing is read.
+    pub(super) fn spent(&self, plugin: &Arc<Plugin>) -> Blocked {
+        let reason = format!("redactor {} failed on too many events", plugin.name());
+        let mut inner = self.inner();
+        let file = &plugin.candidate.file;
+        let entry = inner.files.get_mut(file);
+        let young = entry.and_then(|entry| {
+            let live = entry.live.as_mut().filter(|live| Arc::ptr_eq(&live.plugin, plugin))?;
+            if live.since.elapsed() >= YOUNG {
+                return None;
+            }
+            let previous = live.previous.take()?;
+            *lock(&previous.budget) = super::budget::Budget::default();
+            live.plugin = Arc::clone(&previous);
+            live.since = Instant::now();
+            live.degraded = true;
+            entry.spoiled = Some(plugin.pair.clone());
+            entry.refused = Some(Refused {
+                pair: plugin.pair.clone(),
+                reason: "taken back: it failed on too many events; the version before it runs again".to_owned(),
+                since: Instant::now(),
+                said: true,
+                conflict: false,
+            });
+            Some(previous)
+        });
+        let Some(previous) = young else {
+            drop(inner);
+            return self.stop_reading(plugin, reason);
+        };
+        tracing::error!(file, plugin = &**plugin.name(), "{reason}: the version before it runs again");
+        counter!("task_logger_plugin_refused_candidates_total").increment(1);
+        let kept = inner.required.memory().keep(&previous.candidate);
+        inner.remember(kept);
+        self.publish(&mut inner);
+        Blocked { reason }
+    }
+
+    fn stop_reading(&self, plugin: &Arc<Plugin>, reason: String) -> Blocked {
+        let mut inner = self.inner();
+        let runs = inner.live().iter().any(|live| Arc::ptr_eq(live, plugin));
+        // Another lane may have come first, or the plugin was replaced while this lane ran it.
+        if runs && !inner.stops.contains_key(plugin.name()) {
+            tracing::error!(plugin = &**plugin.name(), "{reason}: nothing is read until it changes");
+            inner.stops.insert(Arc::clone(plugin.name()), (plugin.pair.clone(), reason.clone()));
+            self.publish(&mut inner);
+        }
+        Blocked { reason }
+    }
+
+    fn prove(&self, candidate: Candidate) -> Result<Plugin, LoadError> {
+        let _wasi = self.enter();
+        let (runtime, compiler, stop) = (&self.runtime, &self.compiler, &self.stop);
+        Prover { runtime, compiler, ceilings: self.ceilings, stop }.prove(candidate)
+    }
+
+    /// Puts a proven plugin in its file's place.
+    fn admit(&self, file: &str, plugin: Arc<Plugin>, degraded: bool) -> Result<(), LoadError> {
+        let mut inner = self.inner();
+        inner.check(file, &plugin)?;
+        inner.retry_conflicts();
+        inner.displace(file, &plugin);
+        let dir = plugin.candidate.dir.clone();
+        let entry = inner.entry(file, &dir);
+        entry.dir = dir;
+        let previous = entry.live.take().map(|live| live.plugin);
+        if !degraded {
+            entry.refused = None;
+        }
+        let is_new = previous.is_none();
+        entry.live = Some(LiveEntry { plugin: Arc::clone(&plugin), since: Instant::now(), previous, degraded });
+        let learnt = inner.required.learn(&plugin);
+        inner.remember(learnt);
+        if !degraded {
+            let kept = inner.required.memory().keep(&plugin.candidate);
+            inner.remember(kept);
+        }
+        let (name, version) = (&**plugin.name(), &*plugin.manifest.version);
+        tracing::info!(file, plugin = name, version, sha256 = plugin.sha256, degraded, is_new, "plugin live");
+        self.publish(&mut inner);
+        Ok(())
+    }
+
+    /// Keeps what runs; where nothing does, the file's last good bytes.
+    fn refuse(&self, file: &str, dir: PathBuf, pair: String, error: &LoadError) {
+        let conflict = matches!(error, LoadError::Conflict(_));
+        let reason = error.to_string();
+        let last_good = {
+            let mut inner = self.inner();
+            let entry = inner.entry(file, &dir);
+            entry.dir.clone_from(&dir);
+            if entry.refused.as_ref().is_some_and(|known| known.pair == pair && known.reason == reason) {
+                return;
+            }
+            entry.refused = Some(Refused { pair: pair.clone(), reason, since: Instant::now(), said: false, conflict });
+            if entry.live.is_some() || conflict {
+                None
+            } else {
+                inner.required.memory().last_good(file, &dir).unwrap_or_else(|error| {
+                    tracing::warn!(file, %error, "cannot read the last good version");
+                    None
+                })
+            }
+        };
+        let restored = last_good
+            .filter(|candidate| candidate.pair() != pair)
+            .map(|candidate| self.prove(candidate).and_then(|plugin| self.admit(file, Arc::new(plugin), true)));
+        if let Some(Err(error)) = restored {
+            tracing::warn!(file, %error, "the last good version does not run either");
+        }
+        self.publish(&mut self.inner());
+    }
+
+    /// Makes a new generation if the plugins changed, and says whether events may be read. The only writer of `current`.
+    fn publish(&self, inner: &mut Inner) {
+        let plugins = inner.live();
+        inner.clear_stops(|stop| !plugins.iter().any(|plugin| plugin.pair == *stop));
+        let blocked = inner.blocked(&plugins);
+        let old = self.current.load_full();
+        let mut same = old.generation.plugins.iter().collect::<Vec<_>>();
+        same.retain(|plugin| plugins.iter().any(|other| Arc::ptr_eq(plugin, other)));
+        let is_same = same.len() == plugins.len() && old.generation.plugins.len() == plugins.len();
+        let generation = if is_same {
+            Arc::clone(&old.generation)
+        } else {
+            inner.number += 1;
+            Arc::new(Generation::new(inner.number, plugins))
+        };
+        gauge!("task_logger_plugin_generation").set(inner.number as f64);
+        self.status.set_blocked("plugins", blocked.as_ref().map(|blocked| blocked.reason.clone()));
+        self.status.set_notice("plugins", inner.notice(&generation));
+        let redactors = generation.plugins.iter().filter(|plugin| plugin.is_redactor()).count();
+        gauge!("task_logger_plugin_redactors").set(redactors as f64);
+        let none = "no redactor is in the chain: events are written as they come".to_owned();
+        self.status.set_notice("redactor", (redactors == 0).then_some(none));
+        if is_same && blocked == old.blocked {
+            return;
+        }
+        self.current.store(Arc::new(Current { generation, blocked }));
+        *lock(&self.version) += 1;
+        self.changed.notify_all();
+    }
+
+    /// Says once more, at the start, what is missing.
+    pub(super) fn first(&self) {
+        self.publish(&mut self.inner());
+    }
+}
+
+// === impl Inner ===
+
+impl Inner {
+    /// The plugins that run, by file name.
+    pub(super) fn live(&self) -> Vec<Arc<Plugin>> {
+        self.files.values().filter_map(|entry| Some(Arc::clone(&entry.live.as_ref()?.plugin))).collect()
+    }
+
+    /// Why nothing is read.
+    pub(super) fn stops(&self) -> impl Iterator<Item = (&Arc<str>, &str)> {
+        self.stops.iter().map(|(name, (_, reason))| (name, reason.as_str()))
+    }
+
+    fn entry(&mut self, file: &str, dir: &std::path::Path) -> &mut FileEntry {
+        self.files.entry(file.to_owned()).or_insert_with(|| FileEntry {
+            dir: dir.to_owned(),
+            live: None,
+            refused: None,
+            spoiled: None,
+            again: false,
+        })
+    }
+
+    /// Whether a plugin may stand in its file's place beside what runs.
+    fn check(&self, file: &str, plugin: &Plugin) -> Result<(), LoadError> {
+        // Of two that collide the later file is refused; an earlier one displaces what is live.
+        let earlier = self.files.range::<str, _>((Bound::Unbounded, Bound::Excluded(file)));
+        let before = earlier.filter_map(|(_, entry)| Some(&*entry.live.as_ref()?.plugin));
+        if let Some(reason) = Generation::conflict(plugin, before) {
+            return Err(LoadError::Conflict(reason));
+        }
+        let mut after = self.live();
+        after.retain(|live| live.candidate.file != file && Generation::conflict(live, [plugin].into_iter()).is_none());
+        let missing_before = self.required.missing(&self.live());
+        let stays = |name: &str| **plugin.name() == *name || after.iter().any(|live| **live.name() == *name);
+        for name in self.required.names().into_iter().filter(|name| !missing_before.contains(name)) {
+            if !stays(name) {
+                let reason = format!("it would take the place of the required plugin {name:?}");
+                return Err(LoadError::Conflict(reason));
+            }
+        }
+        let replaced = self.live().into_iter().find(|live| live.name() == plugin.name());
+        if replaced.is_some_and(|live| live.is_redactor()) && !plugin.is_redactor() {
+            return Err(LoadError::Manifest(format!("{:?} is a live redactor, this one is not", plugin.name())));
+        }
+        Ok(())
+    }
+
+    fn displace(&mut self, file: &str, plugin: &Plugin) {
+        for (other, entry) in &mut self.files {
+            let Some(live) = entry.live.as_ref().filter(|_| other != file) else { continue };
+            if let Some(reason) = Generation::conflict(&live.plugin, [plugin].into_iter()) {
+                let pair = live.plugin.pair.clone();
+                entry.refused = Some(Refused { pair, reason, since: Instant::now(), said: false, conflict: true });
+                entry.live = None;
+            }
+        }
+    }
+
+    fn retry_conflicts(&mut self) {
+        for entry in self.files.values_mut() {
+            entry.again |= entry.refused.as_ref().is_some_and(|refused| refused.conflict);
+        }
+    }
+
+    fn clear_stops(&mut self, clear: impl Fn(&String) -> bool) {
+        let all = self.live();
+        self.stops.retain(|name, (pair, _)| {
+            let over = clear(pair);
+            if let Some(plugin) = all.iter().find(|plugin| over && plugin.name() == name) {
+                *lock(&plugin.budget) = super::budget::Budget::default();
+            }
+            !over
+        });
+    }
+
+    fn blocked(&self, plugins: &[Arc<Plugin>]) -> Option<Blocked> {
+        let mut reasons: Vec<String> = self.required.missing(plugins).into_iter().map(|name| self.why(name)).collect();
+        reasons.extend(self.stops.values().map(|(_, reason)| reason.clone()));
+        (!reasons.is_empty()).then(|| Blocked { reason: reasons.join("; ") })
+    }
+
+    /// Why a required plugin does not run.
+    fn why(&self, name: &str) -> String {
+        let file = self.required.file_of(name);
+        match file.and_then(|file| Some((file, self.files.get(file)?))) {
+            Some((file, entry)) if entry.refused.is_some() => {
+                format!("required plugin {name} is missing: {file} is refused (GET /plugins says why)")
+            }
+            Some((file, _)) => format!("required plugin {name} is missing: {file} is another plugin now"),
+            None => match file {
+                Some(file) => format!(
+                    "required plugin {name} is missing: {file} is gone (put it back, or lift the requirement with \
+                     `task-logger plugin forget {name}`)"
+                ),
+                None => format!("required plugin {name} is missing: no file in PLUGINS_DIR is that plugin"),
+            },
+        }
+    }
+
+    fn notice(&self, generation: &Generation) -> Option<String> {
+        let mut parts = Vec::new();
+        let degraded = self.files.iter().filter(|(_, entry)| entry.live.as_ref().is_some_and(|live| live.degraded));
+        parts.extend(degraded.map(|(file, _)| format!("{file} is refused, its last good version runs")));
+        if self.required.is_none() && !generation.plugins.is_empty() {
+            parts.push("REQUIRED_PLUGINS=none: nothing stops reading when a redactor is missing".to_owned());
+        }
+        parts.extend(self.memory_error.clone());
+        (!parts.is_empty()).then(|| parts.join("; "))
+    }
+
+    fn remember(&mut self, result: Result<(), MemoryError>) {
+        match result {
+            Ok(()) => {}
+            Err(error) => {
+                let error = error.to_string();
+                if self.memory_error.as_ref() != Some(&error) {
+                    tracing::error!(error, "what is required will not be known after a restart");
+                    self.memory_error = Some(error);
+                }
+            }
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Values are replaced whole, so a panic elsewhere leaves nothing half done.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

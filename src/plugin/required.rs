@@ -1,0 +1,247 @@
+//! Which plugins must run before anything is read, and what is remembered of that over restarts, with the bytes of each
+//! plugin that last ran well. Lives in `STATE_DIR/plugins`, 0700.
+
+use std::{
+    collections::BTreeMap,
+    fs::{self, DirBuilder, File},
+    io::{self, Write},
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use serde::{Deserialize, Serialize};
+
+use super::loader::{Candidate, Plugin};
+use crate::config::Required;
+
+const DIR: &str = "plugins";
+const LIST: &str = "required.json";
+const PAIR_SUFFIX: &str = ".last-good";
+
+/// Why the memory of plugins failed.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot {attempt} {path}: {source}")]
+pub struct MemoryError {
+    attempt: &'static str,
+    path: PathBuf,
+    #[source]
+    source: io::Error,
+}
+
+/// The requirement and its memory.
+#[derive(Debug)]
+pub(super) struct Requirements {
+    mode: Required,
+    memory: Memory,
+    known: BTreeMap<String, Known>,
+}
+
+/// What is remembered of a plugin that was live.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct Known {
+    /// It was a redactor: only a redactor of its name takes its place.
+    redactor: bool,
+    /// Its sidecar said `required = true`.
+    sidecar: bool,
+    /// Its file, for the last good bytes.
+    file: String,
+}
+
+/// The directory.
+#[derive(Clone, Debug)]
+pub(super) struct Memory {
+    dir: PathBuf,
+}
+
+/// A pair in one file, so that it is never torn.
+#[derive(Serialize, Deserialize)]
+struct Pair {
+    wasm: Vec<u8>,
+    sidecar: Option<Vec<u8>>,
+}
+
+// === impl Requirements ===
+
+impl Requirements {
+    /// Opens the memory below `STATE_DIR`.
+    pub(super) fn open(mode: Required, state_dir: &Path) -> Result<Self, MemoryError> {
+        let memory = Memory::open(state_dir)?;
+        let known = memory.read_known()?;
+        Ok(Self { mode, memory, known })
+    }
+
+    pub(super) fn memory(&self) -> &Memory {
+        &self.memory
+    }
+
+    /// A plugin went live.
+    pub(super) fn learn(&mut self, plugin: &Plugin) -> Result<(), MemoryError> {
+        let name = plugin.name().to_string();
+        let known = Known {
+            // Once a redactor, always one, until forgotten.
+            redactor: plugin.is_redactor() || self.known.get(&name).is_some_and(|known| known.redactor),
+            sidecar: plugin.sidecar.required,
+            file: plugin.candidate.file.clone(),
+        };
+        let worth = known.redactor || known.sidecar;
+        let changed = if worth {
+            self.known.insert(name, known.clone()) != Some(known)
+        } else {
+            self.known.remove(&name).is_some()
+        };
+        if changed { self.memory.write_known(&self.known) } else { Ok(()) }
+    }
+
+    /// Drops what is remembered of a name; false if nothing was.
+    pub(super) fn forget(&mut self, name: &str) -> Result<bool, MemoryError> {
+        let Some(known) = self.known.remove(name) else { return Ok(false) };
+        self.memory.write_known(&self.known)?;
+        self.memory.remove(&known.file)?;
+        Ok(true)
+    }
+
+    /// Whether the operator's list names it: forgetting does not lift that.
+    pub(super) fn is_listed(&self, name: &str) -> bool {
+        matches!(&self.mode, Required::List(names) if names.iter().any(|listed| listed == name))
+    }
+
+    /// Whether nothing is required, by the operator's word.
+    pub(super) fn is_none(&self) -> bool {
+        self.mode == Required::None
+    }
+
+    /// Required names, sorted.
+    pub(super) fn names(&self) -> Vec<&str> {
+        let mut names: Vec<&str> = match &self.mode {
+            Required::None => Vec::new(),
+            Required::Redactors => self.known.keys().map(String::as_str).collect(),
+            Required::List(names) => {
+                let own = self.known.iter().filter(|(_, known)| known.sidecar).map(|(name, _)| name.as_str());
+                names.iter().map(String::as_str).chain(own).collect()
+            }
+        };
+        names.sort_unstable();
+        names.dedup();
+        names
+    }
+
+    /// Required names that these plugins do not satisfy.
+    pub(super) fn missing<'a>(&'a self, live: &[Arc<Plugin>]) -> Vec<&'a str> {
+        let is_met = |name: &str| {
+            let redactor = self.known.get(name).is_some_and(|known| known.redactor);
+            live.iter().any(|plugin| **plugin.name() == *name && (plugin.is_redactor() || !redactor))
+        };
+        self.names().into_iter().filter(|name| !is_met(name)).collect()
+    }
+
+    /// The file that a required plugin came from, if it was ever live.
+    pub(super) fn file_of(&self, name: &str) -> Option<&str> {
+        self.known.get(name).map(|known| known.file.as_str())
+    }
+
+    /// Whether a file's last good bytes stand for a requirement.
+    pub(super) fn needs_file(&self, file: &str) -> bool {
+        self.names().into_iter().any(|name| self.file_of(name) == Some(file))
+    }
+}
+
+/// Lifts a requirement where no service runs: drops what `STATE_DIR` remembers of a name; false if nothing was.
+///
+/// # Errors
+/// The directory cannot be read or written.
+pub fn forget_in(state_dir: &Path, name: &str) -> Result<bool, MemoryError> {
+    Requirements::open(Required::Redactors, state_dir)?.forget(name)
+}
+
+// === impl Memory ===
+
+impl Memory {
+    fn open(state_dir: &Path) -> Result<Self, MemoryError> {
+        let dir = state_dir.join(DIR);
+        let create = || {
+            fs::create_dir_all(state_dir)?;
+            DirBuilder::new().recursive(true).mode(0o700).create(&dir)
+        };
+        create().map_err(failed("create", &dir))?;
+        Ok(Self { dir })
+    }
+
+    /// Keeps the bytes of a plugin that is live.
+    pub(super) fn keep(&self, candidate: &Candidate) -> Result<(), MemoryError> {
+        let path = self.pair_path(&candidate.file);
+        let pair = Pair { wasm: candidate.wasm.to_vec(), sidecar: candidate.sidecar.as_deref().map(<[u8]>::to_vec) };
+        let bytes = postcard::to_stdvec(&pair)
+            .map_err(|error| failed("encode", &path)(io::Error::new(io::ErrorKind::InvalidData, error)))?;
+        self.write(&path, &bytes)
+    }
+
+    /// The last good bytes of a file, if there are any.
+    pub(super) fn last_good(&self, file: &str, dir: &Path) -> Result<Option<Candidate>, MemoryError> {
+        let path = self.pair_path(file);
+        let bytes = match fs::read(&path) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(failed("read", &path)(error)),
+        };
+        let pair: Pair = postcard::from_bytes(&bytes)
+            .map_err(|error| failed("decode", &path)(io::Error::new(io::ErrorKind::InvalidData, error)))?;
+        let candidate = Candidate {
+            file: file.to_owned(),
+            dir: dir.to_owned(),
+            wasm: pair.wasm.into(),
+            sidecar: pair.sidecar.map(Into::into),
+        };
+        Ok(Some(candidate))
+    }
+
+    /// Forgets the last good bytes of a file.
+    pub(super) fn remove(&self, file: &str) -> Result<(), MemoryError> {
+        let path = self.pair_path(file);
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed("remove", &path)(error)),
+            _ => Ok(()),
+        }
+    }
+
+    fn read_known(&self) -> Result<BTreeMap<String, Known>, MemoryError> {
+        let path = self.dir.join(LIST);
+        let text = match fs::read(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(BTreeMap::new()),
+            Err(error) => return Err(failed("read", &path)(error)),
+        };
+        // Not knowing what is required must not read as nothing is.
+        serde_json::from_slice(&text).map_err(|error| failed("read", &path)(error.into()))
+    }
+
+    fn write_known(&self, known: &BTreeMap<String, Known>) -> Result<(), MemoryError> {
+        let path = self.dir.join(LIST);
+        let text = serde_json::to_vec_pretty(known).map_err(|error| failed("write", &path)(error.into()))?;
+        self.write(&path, &text)
+    }
+
+    fn write(&self, path: &Path, bytes: &[u8]) -> Result<(), MemoryError> {
+        let mut name = path.file_name().unwrap_or_default().to_owned();
+        name.push(format!(".{}.tmp", std::process::id()));
+        let staged = self.dir.join(name);
+        let publish = || {
+            let mut file = File::options().write(true).create(true).truncate(true).mode(0o600).open(&staged)?;
+            file.write_all(bytes)?;
+            file.sync_all()?;
+            fs::rename(&staged, path)?;
+            File::open(&self.dir)?.sync_all()
+        };
+        publish().map_err(failed("write", path))
+    }
+
+    fn pair_path(&self, file: &str) -> PathBuf {
+        // File names are checked by the watcher: letters, digits, `.`, `_`, `-`.
+        self.dir.join(format!("{file}{PAIR_SUFFIX}"))
+    }
+}
+
+fn failed(attempt: &'static str, path: &Path) -> impl FnOnce(io::Error) -> MemoryError {
+    let path = path.to_owned();
+    move |source| MemoryError { attempt, path, source }
+}
