@@ -7,6 +7,7 @@
     clippy::print_stderr,
     reason = "a test that cannot go on has failed, and says why"
 )]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr, reason = "a test may fail by a panic")]
 
 mod guests;
 mod plugin_files;

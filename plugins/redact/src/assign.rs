@@ -10,15 +10,31 @@ use crate::{
 const VALUE_MAX: usize = 4096;
 /// Most blanks around a separator.
 const BLANKS_MAX: usize = 16;
-const SCHEMES: &[&str] =
-    &["basic", "bearer", "token", "digest", "negotiate", "ntlm", "apikey", "api-key", "key", "hawk", "aws4-hmac-sha256"];
+const SCHEMES: &[&str] = &[
+    "basic",
+    "bearer",
+    "token",
+    "digest",
+    "negotiate",
+    "ntlm",
+    "apikey",
+    "api-key",
+    "key",
+    "hawk",
+    "aws4-hmac-sha256",
+];
 
 /// What stands between a name and its value.
 enum Separator {
     None,
     /// The text ends in it.
     Unfinished,
-    Found { value: usize, bare: bool, line: bool, equals: bool },
+    Found {
+        value: usize,
+        bare: bool,
+        line: bool,
+        equals: bool,
+    },
 }
 
 /// A value's bytes, and what ended them.
@@ -52,7 +68,10 @@ pub(crate) fn find_head(names: &Names, text: &str, edge: Edge, found: &mut Found
     }
     if let Some(name) = names.classify_cut(&bytes[..to]) {
         assigned(text, 0, to, name, edge, found);
-    } else if to == bytes.len() && edge == Edge::Open && let Some(context) = names.inner(bytes) {
+    } else if to == bytes.len()
+        && edge == Edge::Open
+        && let Some(context) = names.inner(bytes)
+    {
         found.open(Open { start: 0, redact: None, code: "", context });
     }
 }
@@ -132,7 +151,8 @@ fn plain(
 
 /// `PWD` is a directory more often than a password; `secret:/path` names a file.
 fn is_path(name: Name, value: &str) -> bool {
-    value.starts_with('/') && !value.contains(['=', '+']) || (name.word == "pwd" && value.starts_with(['~', '.']))
+    value.starts_with('/') && !value.contains(['=', '+'])
+        || (name.word == "pwd" && value.starts_with(['~', '.']))
         || (name.word == "pwd" && value.get(1..3) == Some(":\\"))
 }
 
@@ -198,7 +218,8 @@ pub(crate) fn is_header_secret(name: Name, value: &str) -> bool {
 fn separator(bytes: &[u8], from: usize, to: usize) -> Separator {
     let closers = bytes[to..].iter().take(8).take_while(|byte| b"\"'`\\]".contains(byte)).count();
     let mut at = to + closers;
-    let blanks = |at: usize| bytes[at..].iter().take(BLANKS_MAX).take_while(|byte| matches!(byte, b' ' | b'\t')).count();
+    let blanks =
+        |at: usize| bytes[at..].iter().take(BLANKS_MAX).take_while(|byte| matches!(byte, b' ' | b'\t')).count();
     let before = blanks(at);
     at += before;
     let Some(byte) = bytes.get(at) else { return Separator::Unfinished };
@@ -255,7 +276,8 @@ fn is_tag(bytes: &[u8], from: usize) -> bool {
 fn opener(text: &str, value: usize) -> (String, usize) {
     let bytes = text.as_bytes();
     // Python's and Rust's `b"…"`, `f"…"`, `r"…"`.
-    let prefixed = matches!(bytes.get(value), Some(b'b' | b'f' | b'r' | b'u')) && matches!(bytes.get(value + 1), Some(b'"' | b'\''));
+    let prefixed = matches!(bytes.get(value), Some(b'b' | b'f' | b'r' | b'u'))
+        && matches!(bytes.get(value + 1), Some(b'"' | b'\''));
     let at = value + usize::from(prefixed);
     let slashes = bytes[at..].iter().take(7).take_while(|byte| **byte == b'\\').count();
     match bytes.get(at + slashes) {

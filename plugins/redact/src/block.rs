@@ -67,7 +67,11 @@ fn header_context(name: &str, dashes: usize) -> Context {
     let part = if name.contains(LAST) {
         LAST
     } else {
-        (0..LAST.len()).rev().filter_map(|length| LAST.get(..length)).find(|part| name.ends_with(part)).unwrap_or_default()
+        (0..LAST.len())
+            .rev()
+            .filter_map(|length| LAST.get(..length))
+            .find(|part| name.ends_with(part))
+            .unwrap_or_default()
     };
     let dashes = if part == LAST { dashes } else { 0 };
     Context::Text(format!("{BEGIN} {part}{}", "-".repeat(dashes)))
@@ -107,8 +111,24 @@ fn body(bytes: &[u8], from: usize, edge: Edge) -> Body {
                 keyed += 1;
                 line_keyed += 1;
             }
-            b' ' | b'\t' | b'"' | b'\'' | b',' | b'.' | b'-' | b'(' | b')' | b';' | b'_' | b'@' | b'#' | b'|' | b'*'
-            | b'\\' | b'>' | 0x80.. => {}
+            b' '
+            | b'\t'
+            | b'"'
+            | b'\''
+            | b','
+            | b'.'
+            | b'-'
+            | b'('
+            | b')'
+            | b';'
+            | b'_'
+            | b'@'
+            | b'#'
+            | b'|'
+            | b'*'
+            | b'\\'
+            | b'>'
+            | 0x80.. => {}
             _ => return Body::Ends { at, keyed },
         }
         at += 1;

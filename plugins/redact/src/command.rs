@@ -47,7 +47,11 @@ pub(crate) fn find(text: &str, start: usize, end: usize, edge: Edge, found: &mut
             ("curl", None) => format!("curl -u {quote}{}", if stop > from { "u" } else { "" }),
             _ => format!("{program} -p{quote}{}", if redact.is_some() { "00000000" } else { "" }),
         };
-        let start = bytes[..start].iter().rposition(u8::is_ascii_whitespace).map_or(0, |at| at + 1).max(start.saturating_sub(8));
+        let start = bytes[..start]
+            .iter()
+            .rposition(u8::is_ascii_whitespace)
+            .map_or(0, |at| at + 1)
+            .max(start.saturating_sub(8));
         found.open(Open { start, redact, code: "password", context: Context::Text(context) });
         return;
     }

@@ -119,7 +119,8 @@ pub(crate) fn push_mark(out: &mut String, code: &str) {
 }
 
 fn is_blob(text: &str) -> bool {
-    text.len() >= BLOB_MIN && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/' | b'='))
+    text.len() >= BLOB_MIN
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/' | b'='))
 }
 
 /// Whether a stream's string is to be treated as a document of its own.

@@ -240,7 +240,9 @@ impl Scanner {
                 Anchor::Url => url::find(text, start, end, edge, &mut found),
                 Anchor::Block => block::find(text, start, edge, &mut found),
                 Anchor::Command => command::find(text, start, end, edge, &mut found),
-                Anchor::Value(index) if text[start..].starts_with(&self.values[index]) => found.add(start, end, "value"),
+                Anchor::Value(index) if text[start..].starts_with(&self.values[index]) => {
+                    found.add(start, end, "value")
+                }
                 Anchor::Value(_) => {}
             }
         }
@@ -295,7 +297,10 @@ impl Scanner {
                 return Some(Open { start, redact, code: "value", context: Context::Value { index, taken } });
             }
         }
-        let word = bytes[from..].iter().rposition(|byte| byte.is_ascii_whitespace() || *byte == b'\\').map_or(from, |at| from + at + 1);
+        let word = bytes[from..]
+            .iter()
+            .rposition(|byte| byte.is_ascii_whitespace() || *byte == b'\\')
+            .map_or(from, |at| from + at + 1);
         (word..bytes.len()).find_map(|start| {
             let tail = &bytes[start..];
             let context = self

@@ -117,7 +117,8 @@ impl<'a> Stream<'a> {
     }
 
     fn settle(&mut self, now: bool, out: &mut Vec<Decided>) {
-        let before = self.carry.context.as_ref().and_then(|context| self.scanner.context_text(context)).unwrap_or_default();
+        let before =
+            self.carry.context.as_ref().and_then(|context| self.scanner.context_text(context)).unwrap_or_default();
         let base = before.len();
         let mut text = String::with_capacity(base + self.pieces.iter().map(|piece| piece.text.len()).sum::<usize>());
         text.push_str(before);

@@ -266,7 +266,9 @@ impl Token {
                 let digits = bytes[..start].iter().rev().take(12).take_while(|byte| byte.is_ascii_digit()).count();
                 digits >= 8 || digits == start
             }
-            "azure_sas_signature" => matches!(start.checked_sub(1).map(|at| bytes[at]), None | Some(b'?' | b'&' | b';')),
+            "azure_sas_signature" => {
+                matches!(start.checked_sub(1).map(|at| bytes[at]), None | Some(b'?' | b'&' | b';'))
+            }
             "cloudflare_key" | "fireworks_key" | "crates_io_token" | "twilio_key" | "databricks_token" => {
                 strict_boundary(bytes, start)
             }
