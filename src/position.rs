@@ -169,6 +169,11 @@ impl Tracker {
         self.read
     }
 
+    /// Counts entries that the stream lost before they could be read: they are behind us, too.
+    pub fn skip(&mut self, entries: u64) {
+        self.read = self.read.map(|read| read + entries);
+    }
+
     /// Corrects the count of entries read, when the stream says it and nothing is open.
     pub fn set_read(&mut self, read: u64) {
         if self.window.is_empty() {

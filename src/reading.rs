@@ -102,6 +102,7 @@ impl Reading {
         if batch.lost_unseen > 0 {
             tracing::error!(entries = batch.lost_unseen, "entries were trimmed from the stream before they were read");
             self.metrics.lost.increment(batch.lost_unseen);
+            lock_tracker(&self.tracker).skip(batch.lost_unseen);
         }
         if !batch.lost.is_empty() {
             tracing::error!(

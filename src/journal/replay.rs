@@ -36,6 +36,8 @@ pub struct Found {
     /// Highest epoch seen.
     pub epoch: u64,
     segments: Vec<Segment>,
+    /// Spare files of owners that are gone.
+    unfinished: Vec<Segment>,
 }
 
 #[derive(Debug)]
@@ -104,18 +106,22 @@ impl Found {
     pub fn look(dir: &Path) -> Result<Self, JournalError> {
         let fail = |source| JournalError::Io { action: "list", path: dir.to_owned(), source };
         let checkpoint = Checkpoint::read(dir)?;
-        let mut segments = Vec::new();
+        let (mut segments, mut unfinished) = (Vec::new(), Vec::new());
         for entry in std::fs::read_dir(dir).map_err(fail)? {
             let path = entry.map_err(fail)?.path();
-            let name = path.file_name().and_then(|name| name.to_str()).and_then(|name| name.strip_suffix(".wal"));
-            let Some((epoch, n)) = name.and_then(|name| name.split_once('-')) else { continue };
+            let Some(name) = path.file_name().and_then(|name| name.to_str()).map(str::to_owned) else { continue };
+            if name.contains("-spare-") && name.ends_with(".new") {
+                unfinished.push(Segment { path, epoch: 0, n: 0 });
+                continue;
+            }
+            let Some((epoch, n)) = name.strip_suffix(".wal").and_then(|name| name.split_once('-')) else { continue };
             if let (Ok(epoch), Ok(n)) = (epoch.parse(), n.parse()) {
                 segments.push(Segment { path, epoch, n });
             }
         }
         segments.sort_by_key(|segment| (segment.epoch, segment.n));
         let epochs = segments.iter().map(|segment| segment.epoch).chain(checkpoint.as_ref().map(|c| c.epoch));
-        Ok(Self { epoch: epochs.max().unwrap_or(0), checkpoint, segments })
+        Ok(Self { epoch: epochs.max().unwrap_or(0), checkpoint, segments, unfinished })
     }
 
     /// Hands every record above the checkpoint to `each`, in order.
@@ -167,8 +173,10 @@ impl Found {
         Ok(replayed)
     }
 
-    /// Removes the segments that were found. Only after a checkpoint of this owner covers them.
-    pub fn remove(self) -> Result<(), JournalError> {
+    /// Removes the segments that were found, and files that a crash left unfinished. Only after a checkpoint of this owner
+    /// covers the segments.
+    pub fn remove(mut self) -> Result<(), JournalError> {
+        self.segments.append(&mut self.unfinished);
         for Segment { path, .. } in self.segments {
             std::fs::remove_file(&path).map_err(|source| JournalError::Io { action: "remove", path, source })?;
         }
