@@ -280,3 +280,11 @@ fn a_loopback_port_and_a_sentinel_work_like_a_socket() {
     let wrong = redis_stream(&format!("redis-sentinel://127.0.0.1:{}/nobody", sentinel.port()));
     assert!(wrong.backlog().is_err_and(|error| !error.is_fatal()));
 }
+
+#[test]
+fn a_server_that_speaks_no_tls_is_an_error_worth_a_retry() {
+    let Some(server) = RedisServer::start_tcp(&[]) else { return };
+    let stream = redis_stream(&format!("rediss://127.0.0.1:{}", server.port()));
+    let error = stream.append(vec![event(1)]).unwrap_err();
+    assert!(!error.is_fatal(), "{error}");
+}
