@@ -36,6 +36,7 @@ fn a_torn_tail_is_repaired_and_what_was_answered_stays() {
         let stream = open(dir.path());
         sent.extend(stream.append((0..random.u64(1..60)).map(event).collect()).unwrap());
         drop(stream);
+        std::fs::write(dir.path().join("task_events/00000000000000099999.log.new"), "half made").unwrap();
         // As a kill in the middle of a write leaves it: the beginning of one more frame behind the last.
         let last = segments(dir.path()).pop().unwrap();
         let bytes = std::fs::read(&last).unwrap();
@@ -48,6 +49,8 @@ fn a_torn_tail_is_repaired_and_what_was_answered_stays() {
     }
     assert!(segments(dir.path()).len() > 2);
     let stream = open(dir.path());
+    stream.append(Vec::new()).unwrap();
+    assert!(!dir.path().join("task_events/00000000000000099999.log.new").try_exists().unwrap());
     let mut owned = own(&stream);
     owned.reader.start(None).unwrap();
     assert_eq!(ids(&read_exactly(&mut owned, sent.len())), sent);
