@@ -189,9 +189,12 @@ fn salted(salt: u64) -> crc32fast::Hasher {
 // === impl SegmentWriter ===
 
 impl SegmentWriter {
-    /// Makes a new segment at once, without a spare. Costs a write of `size` bytes.
+    /// Makes a new segment at once, without a spare. Costs a write of `size` bytes. A crash in between leaves `name.new`, which
+    /// the owner of the folder removes when it opens it.
     pub fn create(dir: &Path, name: &str, size: u64, first_sequence: u64) -> Result<Self, SegmentError> {
-        Spare::create(dir.join(format!("{name}.new")), size)?.start(dir.join(name), first_sequence)
+        let unfinished = dir.join(format!("{name}.new"));
+        let started = Spare::create(unfinished.clone(), size)?.start(dir.join(name), first_sequence);
+        started.inspect_err(|_| drop(std::fs::remove_file(&unfinished)))
     }
 
     /// Goes on in a segment after its last valid frame. What stands behind that frame is a torn write: it is overwritten with

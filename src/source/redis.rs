@@ -1,7 +1,7 @@
 //! The Redis stream. The position lives in the journal; the consumer group is where it is published, for other tools and for
-//! the next owner. In reading order: [`connect`] reaches the server, [`reply`] takes its answers apart, [`lease`] makes an
-//! owner, [`reader`] reads by XREAD ([`wire`] without a copy), [`publish`] moves the group and [`dead`] copies dead
-//! letters under the epoch's guard, [`backlog`] counts what is left. Baseline: Redis 6.2.
+//! the next owner. In reading order: `connect` reaches the server, `reply` takes its answers apart, `lease` makes an
+//! owner, `reader` reads by XREAD (`wire` without a copy), `publish` moves the group and `dead` copies dead
+//! letters under the epoch's guard, `backlog` counts what is left. Baseline: Redis 6.2.
 
 use std::{
     sync::{Arc, Mutex, PoisonError},

@@ -24,6 +24,7 @@ use crate::redis_server::RedisServer;
 mod conformance;
 mod drain;
 mod embedded_only;
+mod faults;
 mod redis_only;
 
 /// Far above what anything here takes.

@@ -58,6 +58,7 @@ fn what_was_written_is_read_and_the_file_keeps_its_size_and_mode() {
     assert!(matches!(Scan::open(writer.path(), Some(8)), Err(SegmentError::NotASegment { .. })));
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
     assert!(SegmentWriter::create(dir.path(), "1-1.wal", 4096, 1).is_err(), "a live segment was replaced");
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "and the failed one is gone");
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::{
 
 use super::{
     cursor::{self, Cursor},
-    lock,
+    io_error, lock,
 };
 use crate::{
     event::StreamId,
@@ -71,6 +71,7 @@ struct Failure {
 impl Log {
     /// Opens the log in `dir`, repairs its torn tail, and goes on with ids above `floor`.
     pub(super) fn open(dir: &Path, segment_bytes: u64, floor: StreamId) -> Result<Self, SourceError> {
+        remove_unfinished(dir).map_err(io_error("clean", dir))?;
         let segments = cursor::segments(dir)?;
         let mut durable = Durable { last: floor, ..Durable::default() };
         let mut writer = None;
@@ -221,6 +222,17 @@ impl Log {
         state.segment = first;
         Ok(())
     }
+}
+
+/// Segments that a crash left half made.
+fn remove_unfinished(dir: &Path) -> std::io::Result<()> {
+    for entry in std::fs::read_dir(dir)? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension == "new") {
+            std::fs::remove_file(path)?;
+        }
+    }
+    Ok(())
 }
 
 /// The last entry's id in one segment.

@@ -17,8 +17,9 @@ use crate::{
     source::{DeadLetter, Publisher, SourceError, letter},
 };
 
-/// Bytes of segments that are kept although everything in them was read: for a look back, and for a lost journal.
-const KEEP_BYTES: u64 = 1 << 30;
+/// Segments that are kept although everything in them was read (1 GiB of the usual size): for a look back, and for a lost
+/// journal.
+const KEEP_SEGMENTS: usize = 16;
 
 /// The published position on disk: `ms u64 | seq u64 | read u64 (MAX: not known) | crc32 u32`, overwritten in place and not
 /// synced at each publish, for the journal is the truth.
@@ -108,19 +109,14 @@ impl EmbeddedPublisher {
         if self.held.stands.load(Ordering::Acquire) { Ok(()) } else { Err(SourceError::Fenced) }
     }
 
-    /// Removes segments whose entries were all read, but for the last [`KEEP_BYTES`] of them.
+    /// Removes segments whose entries were all read, but for the last [`KEEP_SEGMENTS`] of them.
     fn trim(&self, read: u64) -> Result<(), SourceError> {
         let segments = cursor::segments(&self.dir)?;
-        let mut kept = 0;
-        // Newest first: a segment ends where the next begins.
-        for pair in segments.windows(2).rev().filter(|pair| pair[1] <= read.saturating_add(1)) {
-            let path = cursor::segment_path(&self.dir, pair[0]);
-            let size = std::fs::metadata(&path).map_err(io_error("read", &path))?.len();
-            if kept + size > KEEP_BYTES {
-                std::fs::remove_file(&path).map_err(io_error("remove", &path))?;
-            } else {
-                kept += size;
-            }
+        // A segment ends where the next begins.
+        let all_read = segments.windows(2).filter(|pair| pair[1] <= read.saturating_add(1)).count();
+        for &first in segments.iter().take(all_read.saturating_sub(KEEP_SEGMENTS)) {
+            let path = cursor::segment_path(&self.dir, first);
+            std::fs::remove_file(&path).map_err(io_error("remove", &path))?;
         }
         Ok(())
     }

@@ -263,17 +263,31 @@ impl Reader for RedisReader {
                 return Ok(Batch::default());
             }
         }
-        match self.try_read(want, wait) {
-            Ok(batch) => {
-                self.failures = 0;
-                Ok(batch)
-            }
-            Err(error) => {
-                self.failed(&error);
-                Err(error)
+        let deadline = Instant::now() + wait;
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            match self.try_read(want, left) {
+                // One request blocks no longer than `BLOCK_MAX`.
+                Ok(batch) if is_nothing(&batch) && Instant::now() < deadline => {}
+                Ok(batch) => {
+                    self.failures = 0;
+                    return Ok(batch);
+                }
+                Err(error) => {
+                    self.failed(&error);
+                    return Err(error);
+                }
             }
         }
     }
+}
+
+fn is_nothing(batch: &Batch) -> bool {
+    batch.entries.is_empty()
+        && batch.lost.is_empty()
+        && batch.lost_unseen == 0
+        && batch.restarted.is_none()
+        && batch.added.is_none()
 }
 
 // === adopted entries ===

@@ -67,3 +67,29 @@ fn drain_rates_of_the_reader_and_of_a_plain_group_loop() {
 fn rate(started: Instant) -> f64 {
     ENTRIES as f64 / started.elapsed().as_secs_f64()
 }
+
+#[test]
+#[ignore = "a measurement"]
+fn append_and_drain_rates_of_the_embedded_stream() {
+    let dir = tempfile::tempdir().unwrap();
+    let stream = EmbeddedStream::open(dir.path(), "task_events", EVENT_MAX).unwrap();
+    let data = "x".repeat(450);
+    let event = || fields(&[("type", "task:output"), ("task_id", "task-1"), ("timestamp", "now"), ("data", &data)]);
+    let started = Instant::now();
+    thread::scope(|scope| {
+        for _ in 0..16 {
+            scope.spawn(|| (0..500).for_each(|_| drop(stream.append(vec![event()]).unwrap())));
+        }
+    });
+    eprintln!("16 threads, one event each time: {:.0}/s", 8000.0 / started.elapsed().as_secs_f64());
+    let started = Instant::now();
+    for _ in 0..ENTRIES / 1000 {
+        stream.append((0..1000).map(|_| event()).collect()).unwrap();
+    }
+    eprintln!("one thread, 1000 events each time: {:.0}/s", rate(started));
+    let mut owned = own(&stream);
+    owned.reader.start(None).unwrap();
+    let started = Instant::now();
+    read_exactly(&mut owned, ENTRIES as usize + 8000);
+    eprintln!("drained at {:.0}/s", rate(started));
+}

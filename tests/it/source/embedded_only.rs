@@ -36,6 +36,7 @@ fn a_torn_tail_is_repaired_and_what_was_answered_stays() {
         let stream = open(dir.path());
         sent.extend(stream.append((0..random.u64(1..60)).map(event).collect()).unwrap());
         drop(stream);
+        std::fs::write(dir.path().join("task_events/00000000000000099999.log.new"), "half made").unwrap();
         // As a kill in the middle of a write leaves it: the beginning of one more frame behind the last.
         let last = segments(dir.path()).pop().unwrap();
         let bytes = std::fs::read(&last).unwrap();
@@ -48,6 +49,8 @@ fn a_torn_tail_is_repaired_and_what_was_answered_stays() {
     }
     assert!(segments(dir.path()).len() > 2);
     let stream = open(dir.path());
+    stream.append(Vec::new()).unwrap();
+    assert!(!dir.path().join("task_events/00000000000000099999.log.new").try_exists().unwrap());
     let mut owned = own(&stream);
     owned.reader.start(None).unwrap();
     assert_eq!(ids(&read_exactly(&mut owned, sent.len())), sent);
@@ -154,4 +157,35 @@ fn a_log_that_was_replaced_is_a_new_incarnation() {
     let position = owned.reader.start(Some(&ahead)).unwrap();
     assert_eq!((position.incarnation, position.high, position.read), (3, StreamId::MIN, Some(0)));
     assert_eq!(ids(&read_exactly(&mut owned, 3)), sent);
+}
+
+#[test]
+fn segments_that_were_read_long_ago_are_removed_and_no_other() {
+    let dir = tempfile::tempdir().unwrap();
+    let stream = open(dir.path());
+    let mut owned = own(&stream);
+    owned.reader.start(None).unwrap();
+    let sent = stream.append((0..6000).map(event).collect()).unwrap();
+    let before = segments(dir.path());
+    assert!(before.len() > 20);
+    read_exactly(&mut owned, 6000);
+    owned.publisher.publish(&receipt(&owned, sent[99], Some(100))).unwrap();
+    assert_eq!(segments(dir.path()), before, "nothing unread goes, and the last read ones stay");
+    // The next publish after a new segment was begun looks again.
+    let more = stream.append((0..200).map(event).collect()).unwrap();
+    read_exactly(&mut owned, 200);
+    owned.publisher.publish(&receipt(&owned, sent[5999], Some(6000))).unwrap();
+    let left = segments(dir.path());
+    assert!(left.len() < before.len() && left.len() >= 16, "{} of {}", left.len(), before.len());
+    assert_eq!(stream.backlog().unwrap().entries, 200);
+    let hole = all(dir.path())[0];
+    let position =
+        Position { high: more[199], low: hole.previous(), holes: vec![sent[0], hole], ..Position::default() };
+    drop(owned);
+    let mut owned = own(&stream);
+    owned.reader.start(Some(&position)).unwrap();
+    let batch = owned.reader.read(WANT, SHORT).unwrap();
+    assert_eq!((ids(&batch.entries), batch.lost), (vec![hole], vec![sent[0]]));
+    drop((owned, stream));
+    assert_eq!(open(dir.path()).append(vec![event(0)]).unwrap().len(), 1);
 }

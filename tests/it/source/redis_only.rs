@@ -65,6 +65,26 @@ fn an_existing_groups_pending_entries_are_read_again_and_acknowledged_when_passe
 }
 
 #[test]
+fn a_crash_before_the_acknowledgement_is_made_up_for_after_a_restart() {
+    let Some(server) = RedisServer::start() else { return };
+    let redis = &mut server.connect();
+    add(redis, 1..=6);
+    run::<()>(redis, "XGROUP CREATE task_events task-logger 0");
+    run::<Value>(redis, "XREADGROUP GROUP task-logger old COUNT 4 STREAMS task_events >");
+    let stream = redis_stream(&server.url());
+    let mut owned = own(&stream);
+    // The journal says that all but 3-0 are committed; nothing of that was acknowledged.
+    let position =
+        Position { high: id(4), low: id(2), holes: vec![id(3)], read: Some(2), above: 1, ..Position::default() };
+    assert_eq!(owned.reader.start(Some(&position)).unwrap(), position);
+    owned.publisher.publish(&receipt(&owned, id(2), Some(2))).unwrap();
+    assert_eq!(group(redis), ("2-0".to_owned(), Some(2), Some(4), 2));
+    assert_eq!(ids(&read_exactly(&mut owned, 3)), [id(3), id(5), id(6)]);
+    owned.publisher.publish(&receipt(&owned, id(6), Some(6))).unwrap();
+    assert_eq!(group(redis), ("6-0".to_owned(), Some(6), Some(0), 0));
+}
+
+#[test]
 fn a_flushed_stream_is_a_new_incarnation() {
     let Some(server) = RedisServer::start() else { return };
     let redis = &mut server.connect();
@@ -279,4 +299,12 @@ fn a_loopback_port_and_a_sentinel_work_like_a_socket() {
     assert_eq!(ids(&read_exactly(&mut owned, 100)), sent);
     let wrong = redis_stream(&format!("redis-sentinel://127.0.0.1:{}/nobody", sentinel.port()));
     assert!(wrong.backlog().is_err_and(|error| !error.is_fatal()));
+}
+
+#[test]
+fn a_server_that_speaks_no_tls_is_an_error_worth_a_retry() {
+    let Some(server) = RedisServer::start_tcp(&[]) else { return };
+    let stream = redis_stream(&format!("rediss://127.0.0.1:{}", server.port()));
+    let error = stream.append(vec![event(1)]).unwrap_err();
+    assert!(!error.is_fatal(), "{error}");
 }
