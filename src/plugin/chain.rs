@@ -208,6 +208,7 @@ impl LaneChain {
                 };
                 if answer.held {
                     answer.held = false;
+                    plugin.meters().held();
                     len = wanted[answer.decisions.len()];
                     if len == 0 {
                         return Ok(Pass::default());

@@ -19,7 +19,7 @@ use super::{
 use crate::event::Event;
 
 /// What became of events, in the order of [`Verdicts`].
-pub(super) const VERDICTS: [&str; 5] = ["pass", "replace", "drop", "quarantine", "failed"];
+pub(super) const VERDICTS: [&str; 6] = ["pass", "replace", "drop", "quarantine", "failed", "hold"];
 
 /// Numbers of events by verdict.
 pub(super) type Verdicts = [u64; VERDICTS.len()];
@@ -92,6 +92,11 @@ impl Meters {
             counter.increment(*n);
             total.fetch_add(*n, Ordering::Relaxed);
         }
+    }
+
+    /// A hold, however many events wait with it.
+    pub(super) fn held(&self) {
+        self.decided(&[0, 0, 0, 0, 0, 1]);
     }
 
     /// What the plugin counted itself.

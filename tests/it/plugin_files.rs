@@ -206,6 +206,32 @@ fn a_redactor_that_fails_too_often_is_taken_back() {
     let seen = host.wait_changed(0, Duration::ZERO);
     assert_eq!(host.wait_changed(seen, Duration::from_millis(2500)), seen);
     assert_eq!(run(&mut lane, &outputs(&["a"]), false).unwrap().outcomes, [good()]);
+    // Nor by a restart, but when the operator says so.
+    let host = stage.start();
+    assert_eq!(run(&mut host.lane(), &outputs(&["a"]), false).unwrap().outcomes, [good()]);
+    let shown = entry(&host, "redact.wasm").unwrap();
+    assert!(shown["refused"]["reason"].as_str().unwrap().contains("was taken back before"), "{shown}");
+    host.rescan();
+    eventually("it has another chance", || entry(&host, "redact.wasm").unwrap()["version"] == "bad");
+}
+
+#[test]
+fn a_guest_sees_no_more_memory_than_its_sidecar_says() {
+    let mut stage = Stage::new();
+    for (stem, memory) in [("small", "8MiB"), ("large", "1GiB")] {
+        let config = format!("name = '{stem}'\nfiles = []\nmode = 'memory'\nmatch = 'poison'");
+        stage.put(stem, &format!("memory = '{memory}'\n[config]\n{config}"));
+    }
+    let host = stage.start();
+    assert_eq!(entry(&host, "small.wasm").unwrap()["memory_bytes"], 8 << 20);
+    assert_eq!(entry(&host, "large.wasm").unwrap()["memory_bytes"], 64 << 20, "the operator's ceiling");
+    let decided = run(&mut host.lane(), &outputs(&["poison"]), false).unwrap();
+    let dead = |plugin: &str, code: &str| Outcome::Dead {
+        reason: "plugin_failed",
+        plugin: plugin.into(),
+        code: code.to_owned(),
+    };
+    assert_eq!(decided.outcomes, [dead("large", "memory")]);
 }
 
 #[test]
