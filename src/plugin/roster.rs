@@ -164,7 +164,15 @@ impl Roster {
                     "required plugin {name} is missing: {file} is gone (put it back, or lift the requirement with \
                      `task-logger plugin forget {name}`)"
                 ),
-                None => format!("required plugin {name} is missing: no file in PLUGINS_DIR is that plugin"),
+                None => {
+                    let refused = self.files.iter().filter(|(_, entry)| entry.refused.is_some());
+                    let files: Vec<&str> = refused.map(|(file, _)| file.as_str()).collect();
+                    let also = match &files[..] {
+                        [] => String::new(),
+                        files => format!(" (refused: {}; GET /plugins says why)", files.join(", ")),
+                    };
+                    format!("required plugin {name} is missing: no file in PLUGINS_DIR is that plugin{also}")
+                }
             },
         }
     }
