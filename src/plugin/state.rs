@@ -175,6 +175,10 @@ impl HostState {
             message = format!("({} bytes, not shown)", message.len());
         } else {
             message.truncate(message.floor_char_boundary(LOG_BYTES_MAX));
+            if message.contains(char::is_control) {
+                // A guest's newline must not begin a line of the service's log.
+                message = message.replace(char::is_control, " ");
+            }
         }
         self.staged.logs.push((level, message));
         Ok(())
@@ -339,7 +343,9 @@ mod tests {
         let long = format!("{}\u{20ac}", "x".repeat(LOG_BYTES_MAX - 1));
         assert_eq!(state.stage_log(Level::Warn, long), Ok(()));
         assert_eq!(state.staged.logs[0].1.len(), LOG_BYTES_MAX - 1);
-        for _ in 1..LOG_LINES_MAX {
+        assert_eq!(state.stage_log(Level::Warn, "two\nlines\u{1b}[0m".to_owned()), Ok(()));
+        assert_eq!(state.staged.logs[1].1, "two lines [0m");
+        for _ in 2..LOG_LINES_MAX {
             state.stage_log(Level::Warn, "x".to_owned()).unwrap();
         }
         assert_eq!(state.stage_log(Level::Warn, "x".to_owned()), Err(Stop::Quota));

@@ -2,7 +2,10 @@
 
 use std::{fs, os::unix::fs::PermissionsExt, time::Duration};
 
-use task_logger::{config::Required, plugin::Outcome};
+use task_logger::{
+    config::Required,
+    plugin::{Outcome, forget_in},
+};
 
 use crate::guests::{Stage, entry, eventually, misbehave, outputs, run};
 
@@ -179,6 +182,21 @@ fn requirements_by_list_by_sidecar_and_none() {
     stage.take("s.wasm");
     eventually("the sidecar's wish stops reading", || host.gate().is_err());
     let mut stage = stage.required(Required::None);
+    assert!(stage.start().gate().is_ok());
+    assert!(stage.status.notices()["plugins"].contains("REQUIRED_PLUGINS=none"));
+}
+
+#[test]
+fn a_requirement_can_be_lifted_where_no_service_runs() {
+    let mut stage = Stage::new();
+    stage.put("redact", REDACTOR);
+    stage.start().stop();
+    stage.take("redact.wasm");
+    assert!(stage.start().gate().is_err());
+    let state = stage.path("state");
+    assert_eq!(fs::metadata(state.join("plugins")).unwrap().permissions().mode() & 0o777, 0o700);
+    assert!(forget_in(&state, "redact").unwrap());
+    assert!(!forget_in(&state, "redact").unwrap());
     assert!(stage.start().gate().is_ok());
 }
 
