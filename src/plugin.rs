@@ -210,6 +210,7 @@ impl PluginHost {
     /// # Errors
     /// WebAssembly cannot run here, or `state_dir` cannot be read and written. A plugin that is refused is no error.
     pub fn start(config: HostConfig, status: Arc<Status>) -> Result<Arc<Self>, PluginError> {
+        meters::describe();
         let runtime = Runtime::new(config.memory_max)?;
         let ticker = Ticker::start(&runtime)?;
         let cache = match Cache::open(&config.cache_dir, &runtime.compatibility(), &config.plugins_dirs) {

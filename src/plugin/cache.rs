@@ -85,7 +85,7 @@ impl Cache {
     /// Keeps a compiled component. Failing to is not an error: the next start compiles again.
     pub(super) fn put(&self, sha256: &str, compiled: &[u8]) -> io::Result<()> {
         let path = self.path(sha256);
-        let staged = path.with_extension(format!("{}.tmp", std::process::id()));
+        let staged = path.with_extension(format!("{:016x}.tmp", fastrand::u64(..)));
         let written = self.stage(&staged, compiled).and_then(|()| fs::rename(&staged, &path));
         if written.is_err() {
             // Left over at worst; the next prune does not see it as an entry.
@@ -95,6 +95,7 @@ impl Cache {
         written
     }
 
+    /// Under a name of its own: other hosts may share the directory, with the same process ids.
     fn stage(&self, path: &Path, compiled: &[u8]) -> io::Result<()> {
         let mut file = private(path)?;
         file.write_all(&Sha256::digest(compiled))?;
@@ -103,7 +104,7 @@ impl Cache {
     }
 
     fn probe(&self) -> io::Result<()> {
-        let path = self.dir.join(format!("probe.{}.tmp", std::process::id()));
+        let path = self.dir.join(format!("probe.{:016x}.tmp", fastrand::u64(..)));
         private(&path)?;
         fs::remove_file(&path)
     }

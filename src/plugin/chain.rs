@@ -109,21 +109,32 @@ impl LaneChain {
         current.blocked.is_none() && current.generation.plugins.is_empty()
     }
 
+    /// Gives back what this lane keeps of a chain that is not the current one any more; for a lane without work.
+    pub fn refresh(&mut self) {
+        let current = Arc::clone(&self.live.current());
+        self.adopt(&current.generation);
+    }
+
+    fn adopt(&mut self, generation: &Arc<Generation>) {
+        if !Arc::ptr_eq(&self.generation, generation) {
+            // Stores of the old generation end here.
+            self.generation = Arc::clone(generation);
+            self.kept = generation.plugins.iter().map(|_| None).collect();
+        }
+    }
+
     /// Runs the chain of this moment over a slice. Takes as long as guests run, each call within its deadline.
     ///
     /// # Errors
     /// [`Blocked`]: a required plugin is missing, a redactor failed too often, or a plugin's policy is to halt. Nothing has
-    /// happened; the slice comes again when [`PluginHost::wait_changed`](super::PluginHost::wait_changed) reports a change.
+    /// happened; the slice comes again when [`PluginHost::wait_changed`](super::PluginHost::wait_changed) reports a change
+    /// since before this call, which it does at once if the version before the redactor's returned.
     pub fn process(&mut self, slice: &Slice<'_>) -> Result<Decided, Blocked> {
         let current = Arc::clone(&self.live.current());
         if let Some(blocked) = &current.blocked {
             return Err(blocked.clone());
         }
-        if !Arc::ptr_eq(&self.generation, &current.generation) {
-            // Stores of the old generation end here.
-            self.generation = Arc::clone(&current.generation);
-            self.kept = self.generation.plugins.iter().map(|_| None).collect();
-        }
+        self.adopt(&current.generation);
         let mut decided = Decided {
             outcomes: Vec::with_capacity(slice.events.len()),
             effects: Effects::default(),
@@ -208,6 +219,7 @@ impl LaneChain {
                 };
                 if answer.held {
                     answer.held = false;
+                    plugin.meters().held();
                     len = wanted[answer.decisions.len()];
                     if len == 0 {
                         return Ok(Pass::default());

@@ -18,7 +18,7 @@ pub(super) struct Generation {
 impl Generation {
     /// Orders plugins and names the result.
     pub(super) fn new(number: u64, mut plugins: Vec<Arc<Plugin>>) -> Self {
-        plugins.sort_by(|a, b| (!a.is_redactor(), &a.candidate.file).cmp(&(!b.is_redactor(), &b.candidate.file)));
+        plugins.sort_by(|a, b| (!a.is_redactor(), &a.file).cmp(&(!b.is_redactor(), &b.file)));
         let mut digest = Sha256::new();
         for plugin in &plugins {
             digest.update(Sha256::digest(plugin.name().as_bytes()));
@@ -45,7 +45,7 @@ impl Generation {
     pub(super) fn conflict<'a>(plugin: &Plugin, others: impl Iterator<Item = &'a Plugin>) -> Option<String> {
         for other in others {
             if other.name() == plugin.name() {
-                return Some(format!("{} is already the plugin named {:?}", other.candidate.file, plugin.name()));
+                return Some(format!("{} is already the plugin named {:?}", other.file, plugin.name()));
             }
             let clash = |file: &Arc<str>| other.identity.files.iter().any(|theirs| theirs.eq_ignore_ascii_case(file));
             if let Some(file) = plugin.identity.files.iter().find(|file| clash(file)) {

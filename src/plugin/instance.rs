@@ -132,7 +132,8 @@ impl Instance {
 
 impl CallError {
     pub(super) fn said(class: Class, reason: Option<String>) -> Self {
-        let reason = reason.map(|text| text.chars().take(500).collect());
+        let shown = |text: String| text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(500).collect();
+        let reason = reason.map(shown);
         Self { class, reason, hidden: 0, frames: String::new() }
     }
 }

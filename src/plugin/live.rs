@@ -29,6 +29,8 @@ pub(super) const YOUNG: Duration = Duration::from_secs(600);
 /// A file that did not change for this long is not being written any more: what is wrong with it is said.
 pub(super) const STILL: Duration = Duration::from_secs(2);
 
+const NO_REDACTOR: &str = "no redactor is in the chain: events are written as they come";
+
 /// What runs now, and what it takes to change it. Lives as long as the service.
 pub(super) struct Live {
     runtime: Runtime,
@@ -132,7 +134,7 @@ impl Live {
                 return self.refuse(file, dir, pair, &LoadError::File(reason));
             }
         }
-        match self.prove(candidate).and_then(|plugin| self.admit(file, Arc::new(plugin), false)) {
+        match self.prove(&candidate).and_then(|plugin| self.admit(Arc::new(plugin), Some(&candidate))) {
             Ok(()) => {}
             Err(LoadError::Compile(super::compile::CompileError::Stopped)) => {}
             Err(error) => self.refuse(file, dir, pair, &error),
@@ -179,9 +181,14 @@ impl Live {
     /// Gives everything another chance: the operator asked for it.
     pub(super) fn retry(&self) {
         let mut inner = self.inner();
-        for entry in inner.files.values_mut() {
+        let Roster { files, required, .. } = &mut *inner;
+        for (file, entry) in files {
             entry.again = true;
-            entry.spoiled = None;
+            if entry.spoiled.take().is_some()
+                && let Err(error) = required.memory().unspoil(file)
+            {
+                tracing::warn!(file, %error, "a version that was taken back stays so after a restart");
+            }
             if let Some(refused) = &mut entry.refused {
                 refused.said = false;
             }
@@ -214,7 +221,7 @@ impl Live {
     pub(super) fn spent(&self, plugin: &Arc<Plugin>) -> Blocked {
         let reason = format!("redactor {} failed on too many events", plugin.name());
         let mut inner = self.inner();
-        let file = &plugin.candidate.file;
+        let file = &plugin.file;
         let entry = inner.files.get_mut(file);
         let young = entry.and_then(|entry| {
             let live = entry.live.as_mut().filter(|live| Arc::ptr_eq(&live.plugin, plugin))?;
@@ -223,7 +230,7 @@ impl Live {
             }
             let previous = live.previous.take()?;
             *lock(&previous.budget) = super::budget::Budget::default();
-            live.plugin = Arc::clone(&previous);
+            live.plugin = previous;
             live.since = Instant::now();
             live.degraded = true;
             entry.spoiled = Some(plugin.pair.clone());
@@ -234,16 +241,16 @@ impl Live {
                 said: true,
                 conflict: false,
             });
-            Some(previous)
+            Some(())
         });
-        let Some(previous) = young else {
+        if young.is_none() {
             drop(inner);
             return self.stop_reading(plugin, reason);
-        };
+        }
         tracing::error!(file, plugin = &**plugin.name(), "{reason}: the version before it runs again");
         counter!("task_logger_plugin_refused_candidates_total").increment(1);
-        let kept = inner.required.memory().keep(&previous.candidate);
-        inner.remember(kept);
+        let taken = inner.required.memory().take_back(file, &plugin.pair);
+        inner.remember(taken);
         self.publish(&mut inner);
         Blocked { reason }
     }
@@ -260,35 +267,35 @@ impl Live {
         Blocked { reason }
     }
 
-    fn prove(&self, candidate: Candidate) -> Result<Plugin, LoadError> {
+    fn prove(&self, candidate: &Candidate) -> Result<Plugin, LoadError> {
         let _wasi = self.enter();
         let (runtime, compiler, stop) = (&self.runtime, &self.compiler, &self.stop);
         Prover { runtime, compiler, ceilings: self.ceilings, stop }.prove(candidate)
     }
 
-    /// Puts a proven plugin in its file's place.
-    fn admit(&self, file: &str, plugin: Arc<Plugin>, degraded: bool) -> Result<(), LoadError> {
+    /// Puts a proven plugin in its file's place; without `fresh`, the file's bytes, it runs from the last good ones.
+    fn admit(&self, plugin: Arc<Plugin>, fresh: Option<&Candidate>) -> Result<(), LoadError> {
         let mut inner = self.inner();
-        inner.check(file, &plugin)?;
+        inner.check(&plugin)?;
         inner.retry_conflicts();
-        inner.displace(file, &plugin);
-        let dir = plugin.candidate.dir.clone();
-        let entry = inner.entry(file, &dir);
-        entry.dir = dir;
+        inner.displace(&plugin);
+        let entry = inner.entry(&plugin.file, &plugin.dir);
+        entry.dir.clone_from(&plugin.dir);
         let previous = entry.live.take().map(|live| live.plugin);
-        if !degraded {
+        if fresh.is_some() {
             entry.refused = None;
+            entry.spoiled = None;
         }
-        let is_new = previous.is_none();
+        let degraded = fresh.is_none();
         entry.live = Some(LiveEntry { plugin: Arc::clone(&plugin), since: Instant::now(), previous, degraded });
         let learnt = inner.required.learn(&plugin);
         inner.remember(learnt);
-        if !degraded {
-            let kept = inner.required.memory().keep(&plugin.candidate);
+        if let Some(candidate) = fresh {
+            let kept = inner.required.memory().keep(candidate);
             inner.remember(kept);
         }
-        let (name, version) = (&**plugin.name(), &*plugin.manifest.version);
-        tracing::info!(file, plugin = name, version, sha256 = plugin.sha256, degraded, is_new, "plugin live");
+        let (file, name, version) = (&*plugin.file, &**plugin.name(), &*plugin.manifest.version);
+        tracing::info!(file, plugin = name, version, sha256 = plugin.sha256, degraded, "plugin live");
         self.publish(&mut inner);
         Ok(())
     }
@@ -316,7 +323,7 @@ impl Live {
         };
         let restored = last_good
             .filter(|candidate| candidate.pair() != pair)
-            .map(|candidate| self.prove(candidate).and_then(|plugin| self.admit(file, Arc::new(plugin), true)));
+            .map(|candidate| self.prove(&candidate).and_then(|plugin| self.admit(Arc::new(plugin), None)));
         if let Some(Err(error)) = restored {
             tracing::warn!(file, %error, "the last good version does not run either");
         }
@@ -340,11 +347,10 @@ impl Live {
         };
         gauge!("task_logger_plugin_generation").set(inner.number as f64);
         self.status.set_blocked("plugins", blocked.as_ref().map(|blocked| blocked.reason.clone()));
-        self.status.set_notice("plugins", inner.notice(&generation));
+        self.status.set_notice("plugins", inner.notice());
         let redactors = generation.plugins.iter().filter(|plugin| plugin.is_redactor()).count();
         gauge!("task_logger_plugin_redactors").set(redactors as f64);
-        let none = "no redactor is in the chain: events are written as they come".to_owned();
-        self.status.set_notice("redactor", (redactors == 0).then_some(none));
+        self.status.set_notice("redactor", (redactors == 0).then(|| NO_REDACTOR.to_owned()));
         if is_same && blocked == old.blocked {
             return;
         }
@@ -353,9 +359,20 @@ impl Live {
         self.changed.notify_all();
     }
 
-    /// Says once more, at the start, what is missing.
+    /// Says at the start what an operator should know.
     pub(super) fn first(&self) {
-        self.publish(&mut self.inner());
+        let mut inner = self.inner();
+        self.publish(&mut inner);
+        let current = self.current();
+        if let Some(blocked) = &current.blocked {
+            tracing::error!("{blocked}");
+        }
+        if !current.generation.plugins.iter().any(|plugin| plugin.is_redactor()) {
+            tracing::warn!("{NO_REDACTOR}");
+        }
+        if inner.required.is_none() {
+            tracing::warn!("{}", super::roster::NOTHING_REQUIRED);
+        }
     }
 }
 

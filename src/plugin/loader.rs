@@ -89,7 +89,10 @@ pub(super) struct Candidate {
 
 /// A proven plugin version. Immutable but for its counters; outlives every instance made from it.
 pub(super) struct Plugin {
-    pub(super) candidate: Candidate,
+    /// `NAME.wasm`.
+    pub(super) file: String,
+    /// The folder it stands in.
+    pub(super) dir: PathBuf,
     /// Of both files, hex.
     pub(super) pair: String,
     /// Of the component, hex.
@@ -130,7 +133,7 @@ impl Candidate {
 
 impl Prover<'_> {
     /// Proves a candidate.
-    pub(super) fn prove(&self, candidate: Candidate) -> Result<Plugin, LoadError> {
+    pub(super) fn prove(&self, candidate: &Candidate) -> Result<Plugin, LoadError> {
         match candidate.wasm.get(..8) {
             Some(b"\0asm\x0d\0\x01\0") => {}
             Some(b"\0asm\x01\0\0\0") => return Err(LoadError::CoreModule),
@@ -145,7 +148,8 @@ impl Prover<'_> {
         let (identity, kinds) = check(&manifest, &sidecar).map_err(LoadError::Manifest)?;
         let plugin = Plugin {
             pair: candidate.pair(),
-            candidate,
+            file: candidate.file.clone(),
+            dir: candidate.dir.clone(),
             sha256,
             config_hash: sidecar.config_hash(),
             identity: Arc::new(identity),
@@ -301,6 +305,6 @@ impl Plugin {
 
 impl std::fmt::Debug for Plugin {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Plugin").field("file", &self.candidate.file).field("manifest", &self.manifest).finish()
+        f.debug_struct("Plugin").field("file", &self.file).field("manifest", &self.manifest).finish()
     }
 }

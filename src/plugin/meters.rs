@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use metrics::{Counter, Histogram, counter, histogram};
+use metrics::{Counter, Histogram, counter, describe_counter, describe_gauge, describe_histogram, histogram};
 
 use super::{
     instance::{CallError, Class},
@@ -19,7 +19,7 @@ use super::{
 use crate::event::Event;
 
 /// What became of events, in the order of [`Verdicts`].
-pub(super) const VERDICTS: [&str; 5] = ["pass", "replace", "drop", "quarantine", "failed"];
+pub(super) const VERDICTS: [&str; 6] = ["pass", "replace", "drop", "quarantine", "failed", "hold"];
 
 /// Numbers of events by verdict.
 pub(super) type Verdicts = [u64; VERDICTS.len()];
@@ -34,6 +34,21 @@ pub(super) struct Meters {
     failed_calls: AtomicU64,
     /// When a failed event was last logged, and how many were not since.
     said: Mutex<(Option<Instant>, u64)>,
+}
+
+/// What the metrics mean.
+pub(super) fn describe() {
+    describe_counter!("task_logger_plugin_calls_total", "Calls of a plugin, failed ones too");
+    describe_counter!(
+        "task_logger_plugin_events_total",
+        "Events by what the plugin decided; failed: its policy applied"
+    );
+    describe_counter!("task_logger_plugin_failures_total", "Failed calls by class; a slice is asked again in halves");
+    describe_histogram!("task_logger_plugin_seconds", "Time of a call, with making its instance");
+    describe_counter!("task_logger_plugin_count_total", "What plugins count themselves, by a code of their manifest");
+    describe_counter!("task_logger_plugin_refused_candidates_total", "Plugin files that were refused or taken back");
+    describe_gauge!("task_logger_plugin_generation", "Generation of the chain in this process");
+    describe_gauge!("task_logger_plugin_redactors", "Redactors in the chain");
 }
 
 impl Meters {
@@ -92,6 +107,11 @@ impl Meters {
             counter.increment(*n);
             total.fetch_add(*n, Ordering::Relaxed);
         }
+    }
+
+    /// A hold, however many events wait with it.
+    pub(super) fn held(&self) {
+        self.decided(&[0, 0, 0, 0, 0, 1]);
     }
 
     /// What the plugin counted itself.

@@ -18,6 +18,8 @@ use crate::config::Required;
 const DIR: &str = "plugins";
 const LIST: &str = "required.json";
 const PAIR_SUFFIX: &str = ".last-good";
+const PREVIOUS_SUFFIX: &str = ".before";
+const SPOILED_SUFFIX: &str = ".taken-back";
 
 /// Why the memory of plugins failed.
 #[derive(Debug, thiserror::Error)]
@@ -82,7 +84,7 @@ impl Requirements {
             // Once a redactor, always one, until forgotten.
             redactor: plugin.is_redactor() || self.known.get(&name).is_some_and(|known| known.redactor),
             sidecar: plugin.sidecar.required,
-            file: plugin.candidate.file.clone(),
+            file: plugin.file.clone(),
         };
         let worth = known.redactor || known.sidecar;
         let changed = if worth {
@@ -167,18 +169,46 @@ impl Memory {
         Ok(Self { dir })
     }
 
-    /// Keeps the bytes of a plugin that is live.
+    /// Keeps the bytes of a plugin that went live, and those that were kept before it for [`Memory::take_back`].
     pub(super) fn keep(&self, candidate: &Candidate) -> Result<(), MemoryError> {
-        let path = self.pair_path(&candidate.file);
+        let path = self.path(&candidate.file, PAIR_SUFFIX);
         let pair = Pair { wasm: candidate.wasm.to_vec(), sidecar: candidate.sidecar.as_deref().map(<[u8]>::to_vec) };
         let bytes = postcard::to_stdvec(&pair)
             .map_err(|error| failed("encode", &path)(io::Error::new(io::ErrorKind::InvalidData, error)))?;
-        self.write(&path, &bytes)
+        let known = fs::read(&path).ok();
+        if known.as_ref() != Some(&bytes) {
+            if known.is_some() {
+                let previous = self.path(&candidate.file, PREVIOUS_SUFFIX);
+                fs::rename(&path, &previous).map_err(failed("rename", &path))?;
+            }
+            self.write(&path, &bytes)?;
+        }
+        self.unlink(&self.path(&candidate.file, SPOILED_SUFFIX))
+    }
+
+    /// A pair failed on too many events: the bytes before it are the last good ones, and it is not to be taken again.
+    pub(super) fn take_back(&self, file: &str, pair: &str) -> Result<(), MemoryError> {
+        let path = self.path(file, PAIR_SUFFIX);
+        self.write(&self.path(file, SPOILED_SUFFIX), pair.as_bytes())?;
+        match fs::rename(self.path(file, PREVIOUS_SUFFIX), &path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed("rename", &path)(error)),
+            _ => Ok(()),
+        }
+    }
+
+    /// The pair of a file that was taken back, if one was.
+    pub(super) fn spoiled(&self, file: &str) -> Option<String> {
+        fs::read_to_string(self.path(file, SPOILED_SUFFIX)).ok()
+    }
+
+    /// Gives a pair that was taken back another chance.
+    pub(super) fn unspoil(&self, file: &str) -> Result<(), MemoryError> {
+        self.unlink(&self.path(file, SPOILED_SUFFIX))
     }
 
     /// The last good bytes of a file, if there are any.
     pub(super) fn last_good(&self, file: &str, dir: &Path) -> Result<Option<Candidate>, MemoryError> {
-        let path = self.pair_path(file);
+        let path = self.path(file, PAIR_SUFFIX);
         let bytes = match fs::read(&path) {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -195,11 +225,16 @@ impl Memory {
         Ok(Some(candidate))
     }
 
-    /// Forgets the last good bytes of a file.
+    /// Forgets all bytes of a file.
     pub(super) fn remove(&self, file: &str) -> Result<(), MemoryError> {
-        let path = self.pair_path(file);
-        match fs::remove_file(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed("remove", &path)(error)),
+        [PAIR_SUFFIX, PREVIOUS_SUFFIX, SPOILED_SUFFIX]
+            .iter()
+            .try_for_each(|suffix| self.unlink(&self.path(file, suffix)))
+    }
+
+    fn unlink(&self, path: &Path) -> Result<(), MemoryError> {
+        match fs::remove_file(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed("remove", path)(error)),
             _ => Ok(()),
         }
     }
@@ -223,21 +258,26 @@ impl Memory {
 
     fn write(&self, path: &Path, bytes: &[u8]) -> Result<(), MemoryError> {
         let mut name = path.file_name().unwrap_or_default().to_owned();
-        name.push(format!(".{}.tmp", std::process::id()));
+        // Other hosts may share the directory, with the same process ids.
+        name.push(format!(".{:016x}.tmp", fastrand::u64(..)));
         let staged = self.dir.join(name);
-        let publish = || {
+        let publish = || -> io::Result<()> {
             let mut file = File::options().write(true).create(true).truncate(true).mode(0o600).open(&staged)?;
             file.write_all(bytes)?;
             file.sync_all()?;
             fs::rename(&staged, path)?;
             File::open(&self.dir)?.sync_all()
         };
-        publish().map_err(failed("write", path))
+        publish().map_err(|error| {
+            // Left over at worst.
+            fs::remove_file(&staged).ok();
+            failed("write", path)(error)
+        })
     }
 
-    fn pair_path(&self, file: &str) -> PathBuf {
+    fn path(&self, file: &str, suffix: &str) -> PathBuf {
         // File names are checked by the watcher: letters, digits, `.`, `_`, `-`.
-        self.dir.join(format!("{file}{PAIR_SUFFIX}"))
+        self.dir.join(format!("{file}{suffix}"))
     }
 }
 

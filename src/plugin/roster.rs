@@ -16,6 +16,11 @@ use super::{
     required::{MemoryError, Requirements},
 };
 
+/// Plugins in a chain.
+pub(super) const PLUGINS_MAX: usize = 64;
+
+pub(super) const NOTHING_REQUIRED: &str = "REQUIRED_PLUGINS=none: nothing stops reading when a redactor is missing";
+
 /// Everything known of plugin files.
 pub(super) struct Roster {
     pub(super) number: u64,
@@ -72,17 +77,23 @@ impl Roster {
     }
 
     pub(super) fn entry(&mut self, file: &str, dir: &Path) -> &mut FileEntry {
+        let memory = self.required.memory();
         self.files.entry(file.to_owned()).or_insert_with(|| FileEntry {
             dir: dir.to_owned(),
             live: None,
             refused: None,
-            spoiled: None,
+            spoiled: memory.spoiled(file),
             again: false,
         })
     }
 
     /// Whether a plugin may stand in its file's place beside what runs.
-    pub(super) fn check(&self, file: &str, plugin: &Plugin) -> Result<(), LoadError> {
+    pub(super) fn check(&self, plugin: &Plugin) -> Result<(), LoadError> {
+        let file = plugin.file.as_str();
+        let others = self.files.iter().filter(|(other, entry)| *other != file && entry.live.is_some()).count();
+        if others >= PLUGINS_MAX {
+            return Err(LoadError::Conflict(format!("{PLUGINS_MAX} plugins are live already")));
+        }
         // Of two that collide the later file is refused; an earlier one displaces what is live.
         let earlier = self.files.range::<str, _>((Bound::Unbounded, Bound::Excluded(file)));
         let before = earlier.filter_map(|(_, entry)| Some(&*entry.live.as_ref()?.plugin));
@@ -90,7 +101,7 @@ impl Roster {
             return Err(LoadError::Conflict(reason));
         }
         let mut after = self.live();
-        after.retain(|live| live.candidate.file != file && Generation::conflict(live, [plugin].into_iter()).is_none());
+        after.retain(|live| live.file != file && Generation::conflict(live, [plugin].into_iter()).is_none());
         let missing_before = self.required.missing(&self.live());
         let stays = |name: &str| **plugin.name() == *name || after.iter().any(|live| **live.name() == *name);
         for name in self.required.names().into_iter().filter(|name| !missing_before.contains(name)) {
@@ -106,9 +117,9 @@ impl Roster {
         Ok(())
     }
 
-    pub(super) fn displace(&mut self, file: &str, plugin: &Plugin) {
+    pub(super) fn displace(&mut self, plugin: &Plugin) {
         for (other, entry) in &mut self.files {
-            let Some(live) = entry.live.as_ref().filter(|_| other != file) else { continue };
+            let Some(live) = entry.live.as_ref().filter(|_| *other != plugin.file) else { continue };
             if let Some(reason) = Generation::conflict(&live.plugin, [plugin].into_iter()) {
                 let pair = live.plugin.pair.clone();
                 entry.refused = Some(Refused { pair, reason, since: Instant::now(), said: false, conflict: true });
@@ -153,17 +164,25 @@ impl Roster {
                     "required plugin {name} is missing: {file} is gone (put it back, or lift the requirement with \
                      `task-logger plugin forget {name}`)"
                 ),
-                None => format!("required plugin {name} is missing: no file in PLUGINS_DIR is that plugin"),
+                None => {
+                    let refused = self.files.iter().filter(|(_, entry)| entry.refused.is_some());
+                    let files: Vec<&str> = refused.map(|(file, _)| file.as_str()).collect();
+                    let also = match &files[..] {
+                        [] => String::new(),
+                        files => format!(" (refused: {}; GET /plugins says why)", files.join(", ")),
+                    };
+                    format!("required plugin {name} is missing: no file in PLUGINS_DIR is that plugin{also}")
+                }
             },
         }
     }
 
-    pub(super) fn notice(&self, generation: &Generation) -> Option<String> {
+    pub(super) fn notice(&self) -> Option<String> {
         let mut parts = Vec::new();
         let degraded = self.files.iter().filter(|(_, entry)| entry.live.as_ref().is_some_and(|live| live.degraded));
         parts.extend(degraded.map(|(file, _)| format!("{file} is refused, its last good version runs")));
-        if self.required.is_none() && !generation.plugins.is_empty() {
-            parts.push("REQUIRED_PLUGINS=none: nothing stops reading when a redactor is missing".to_owned());
+        if self.required.is_none() {
+            parts.push(NOTHING_REQUIRED.to_owned());
         }
         parts.extend(self.memory_error.clone());
         (!parts.is_empty()).then(|| parts.join("; "))

@@ -175,6 +175,10 @@ impl HostState {
             message = format!("({} bytes, not shown)", message.len());
         } else {
             message.truncate(message.floor_char_boundary(LOG_BYTES_MAX));
+            if message.contains(char::is_control) {
+                // A guest's newline must not begin a line of the service's log.
+                message = message.replace(char::is_control, " ");
+            }
         }
         self.staged.logs.push((level, message));
         Ok(())
@@ -306,4 +310,75 @@ impl Deadline {
 fn thread_cpu_time() -> Duration {
     let now = clock_gettime(ClockId::ThreadCPUTime);
     Duration::new(u64::try_from(now.tv_sec).unwrap_or(0), u32::try_from(now.tv_nsec).unwrap_or(0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn state(redactor: bool) -> HostState {
+        let identity =
+            Identity { name: "p".into(), redactor, codes: vec!["a".into(), "b".into()], files: vec!["f.txt".into()] };
+        let mut state = HostState::new(Some(Arc::new(identity)), 1 << 20);
+        state.begin_process(Duration::from_secs(1), Arc::from("before"), 100);
+        state
+    }
+
+    #[test]
+    fn init_may_log_and_count_only() {
+        let mut state = state(false);
+        state.begin_init(Duration::from_secs(1));
+        assert_eq!(state.stage_log(Level::Info, "hello".to_owned()), Ok(()));
+        state.stage_count("a", 1);
+        assert_eq!(state.plugin_state(), Err(Stop::InInit));
+        assert_eq!(state.stage_state(String::new()), Err(Stop::InInit));
+        assert_eq!(state.stage_file("f.txt", String::new(), false), Err(Stop::InInit));
+        assert_eq!(state.stage_annotation("{}"), Err(Stop::InInit));
+    }
+
+    #[test]
+    fn log_lines_are_cut_and_counted() {
+        let mut state = state(false);
+        // A character of three bytes lies across the cut.
+        let long = format!("{}\u{20ac}", "x".repeat(LOG_BYTES_MAX - 1));
+        assert_eq!(state.stage_log(Level::Warn, long), Ok(()));
+        assert_eq!(state.staged.logs[0].1.len(), LOG_BYTES_MAX - 1);
+        assert_eq!(state.stage_log(Level::Warn, "two\nlines\u{1b}[0m".to_owned()), Ok(()));
+        assert_eq!(state.staged.logs[1].1, "two lines [0m");
+        for _ in 2..LOG_LINES_MAX {
+            state.stage_log(Level::Warn, "x".to_owned()).unwrap();
+        }
+        assert_eq!(state.stage_log(Level::Warn, "x".to_owned()), Err(Stop::Quota));
+    }
+
+    #[test]
+    fn what_a_call_may_write_is_bounded() {
+        let mut state = state(true);
+        assert_eq!(state.stage_file("other.txt", String::new(), false), Err(Stop::UndeclaredFile));
+        assert_eq!(state.stage_file("f.txt", "x".repeat(FILE_BYTES_MIN), false), Ok(()));
+        assert_eq!(state.stage_file("f.txt", "x".to_owned(), true), Err(Stop::Quota));
+        assert_eq!(state.stage_annotation("[1]"), Err(Stop::NotAnObject));
+        assert_eq!(state.stage_annotation(r#"{"a":1,"b":2}"#), Ok(()));
+        assert_eq!(state.stage_annotation(r#"{"b":null}"#), Ok(()));
+        let merged = serde_json::to_string(&state.staged.annotation).unwrap();
+        assert_eq!(merged, r#"{"a":1,"b":null}"#);
+        let long = format!("{{\"a\":\"{}\"}}", "x".repeat(ANNOTATION_BYTES_MAX));
+        assert_eq!(state.stage_annotation(&long), Err(Stop::Quota));
+        assert_eq!(state.stage_state("x".repeat(STATE_BYTES_MAX + 1)), Err(Stop::StateTooLong));
+        assert_eq!(state.plugin_state(), Ok("before"));
+        assert_eq!(state.stage_state("after".to_owned()), Ok(()));
+        assert_eq!(state.plugin_state(), Ok("after"), "a call sees its own state");
+        // A call of large events may write more.
+        state.begin_process(Duration::from_secs(1), Arc::from(""), FILE_BYTES_MIN);
+        assert_eq!(state.stage_file("f.txt", "x".repeat(2 * FILE_BYTES_MIN), false), Ok(()));
+    }
+
+    #[test]
+    fn counts_go_by_the_manifests_codes() {
+        let mut state = state(true);
+        for (name, n) in [("b", 2), ("raw text", 3), ("b", 5), ("else", 1)] {
+            state.stage_count(name, n);
+        }
+        assert_eq!(state.staged.counts, [(1, 7), (2, 4)], "the index past the codes is `other`");
+    }
 }

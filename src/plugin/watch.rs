@@ -18,7 +18,10 @@ use cap_std::{
     ambient_authority,
     fs::{Dir, MetadataExt, OpenOptions, OpenOptionsExt},
 };
-use notify::{RecommendedWatcher, RecursiveMode, Watcher as _};
+use notify::{
+    EventKind, RecommendedWatcher, RecursiveMode, Watcher as _,
+    event::{AccessKind, AccessMode},
+};
 use rustix::fs::OFlags;
 
 use super::{
@@ -29,6 +32,8 @@ use crate::layout;
 
 /// How long a file must look the same before it is read.
 const SETTLE: Duration = Duration::from_millis(200);
+/// The least time between two looks, however many notices come.
+const PAUSE: Duration = Duration::from_millis(20);
 /// How often it looks while something settles.
 const STEP: Duration = Duration::from_millis(100);
 /// How often it looks when nothing seems to happen.
@@ -120,9 +125,7 @@ impl Watcher {
 
 impl Watch {
     fn new(live: Arc<Live>, folders: &[PathBuf], wake: SyncSender<()>) -> Self {
-        let notices = notify::recommended_watcher(move |_| {
-            wake.try_send(()).ok();
-        });
+        let notices = notices(wake);
         let notices = notices
             .inspect_err(
                 |error| tracing::warn!(%error, "no notices of file changes; plugin folders are looked at every 2 s"),
@@ -140,6 +143,7 @@ impl Watch {
             if let Err(RecvTimeoutError::Disconnected) = woken.recv_timeout(timeout) {
                 return;
             }
+            thread::sleep(PAUSE);
             if self.live.stop.load(Ordering::Relaxed) {
                 return;
             }
@@ -279,6 +283,21 @@ impl Watch {
     }
 }
 
+/// Wakes whoever looks when something changes.
+fn notices(wake: SyncSender<()>) -> notify::Result<RecommendedWatcher> {
+    notify::recommended_watcher(move |notice: notify::Result<notify::Event>| {
+        // Looking opens and closes files itself: that must not make it look again.
+        let is_look = |event: &notify::Event| matches!(event.kind, EventKind::Access(kind) if !is_written(kind));
+        if !notice.as_ref().is_ok_and(is_look) {
+            wake.try_send(()).ok();
+        }
+    })
+}
+
+fn is_written(kind: AccessKind) -> bool {
+    matches!(kind, AccessKind::Close(AccessMode::Write))
+}
+
 fn sidecar_of(file: &str) -> String {
     format!("{}.toml", file.strip_suffix(".wasm").unwrap_or(file))
 }
@@ -343,4 +362,30 @@ fn read(dir: &Dir, name: &str, looked: &Print, max: u64) -> Result<Option<Vec<u8
     (&file).take(max.saturating_add(1)).read_to_end(&mut bytes).map_err(failed)?;
     let is_same = print(&file.metadata().map_err(failed)?) == *looked;
     Ok(is_same.then_some(bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn looking_does_not_make_it_look_again() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("p.wasm"), "x").unwrap();
+        let (wake, woken) = sync_channel(1);
+        let mut notices = notices(wake).unwrap();
+        notices.watch(folder.path(), RecursiveMode::NonRecursive).unwrap();
+        let dir = Dir::open_ambient_dir(folder.path(), ambient_authority()).unwrap();
+        assert_eq!(dir.entries().unwrap().count(), 1);
+        let print = look_at(&dir, "p.wasm").unwrap().unwrap();
+        assert_eq!(read(&dir, "p.wasm", &print, 1).unwrap(), Some(b"x".to_vec()));
+        assert_eq!(woken.recv_timeout(Duration::from_millis(300)), Err(RecvTimeoutError::Timeout));
+        fs::write(folder.path().join("p.wasm"), "xy").unwrap();
+        assert_eq!(woken.recv_timeout(Duration::from_secs(30)), Ok(()));
+        assert_eq!(read(&dir, "p.wasm", &print, 2).unwrap(), None, "not the file that was looked at");
+        let print = look_at(&dir, "p.wasm").unwrap().unwrap();
+        assert!(read(&dir, "p.wasm", &print, 1).unwrap_err().contains("larger than"));
+    }
 }

@@ -2,7 +2,10 @@
 
 use std::{fs, os::unix::fs::PermissionsExt, time::Duration};
 
-use task_logger::{config::Required, plugin::Outcome};
+use task_logger::{
+    config::Required,
+    plugin::{Outcome, forget_in},
+};
 
 use crate::guests::{Stage, entry, eventually, misbehave, outputs, run};
 
@@ -180,6 +183,21 @@ fn requirements_by_list_by_sidecar_and_none() {
     eventually("the sidecar's wish stops reading", || host.gate().is_err());
     let mut stage = stage.required(Required::None);
     assert!(stage.start().gate().is_ok());
+    assert!(stage.status.notices()["plugins"].contains("REQUIRED_PLUGINS=none"));
+}
+
+#[test]
+fn a_requirement_can_be_lifted_where_no_service_runs() {
+    let mut stage = Stage::new();
+    stage.put("redact", REDACTOR);
+    stage.start().stop();
+    stage.take("redact.wasm");
+    assert!(stage.start().gate().is_err());
+    let state = stage.path("state");
+    assert_eq!(fs::metadata(state.join("plugins")).unwrap().permissions().mode() & 0o777, 0o700);
+    assert!(forget_in(&state, "redact").unwrap());
+    assert!(!forget_in(&state, "redact").unwrap());
+    assert!(stage.start().gate().is_ok());
 }
 
 #[test]
@@ -206,6 +224,32 @@ fn a_redactor_that_fails_too_often_is_taken_back() {
     let seen = host.wait_changed(0, Duration::ZERO);
     assert_eq!(host.wait_changed(seen, Duration::from_millis(2500)), seen);
     assert_eq!(run(&mut lane, &outputs(&["a"]), false).unwrap().outcomes, [good()]);
+    // Nor by a restart, but when the operator says so.
+    let host = stage.start();
+    assert_eq!(run(&mut host.lane(), &outputs(&["a"]), false).unwrap().outcomes, [good()]);
+    let shown = entry(&host, "redact.wasm").unwrap();
+    assert!(shown["refused"]["reason"].as_str().unwrap().contains("was taken back before"), "{shown}");
+    host.rescan();
+    eventually("it has another chance", || entry(&host, "redact.wasm").unwrap()["version"] == "bad");
+}
+
+#[test]
+fn a_guest_sees_no_more_memory_than_its_sidecar_says() {
+    let mut stage = Stage::new();
+    for (stem, memory) in [("small", "8MiB"), ("large", "1GiB")] {
+        let config = format!("name = '{stem}'\nfiles = []\nmode = 'memory'\nmatch = 'poison'");
+        stage.put(stem, &format!("memory = '{memory}'\n[config]\n{config}"));
+    }
+    let host = stage.start();
+    assert_eq!(entry(&host, "small.wasm").unwrap()["memory_bytes"], 8 << 20);
+    assert_eq!(entry(&host, "large.wasm").unwrap()["memory_bytes"], 64 << 20, "the operator's ceiling");
+    let decided = run(&mut host.lane(), &outputs(&["poison"]), false).unwrap();
+    let dead = |plugin: &str, code: &str| Outcome::Dead {
+        reason: "plugin_failed",
+        plugin: plugin.into(),
+        code: code.to_owned(),
+    };
+    assert_eq!(decided.outcomes, [dead("large", "memory")]);
 }
 
 #[test]

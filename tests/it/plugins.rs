@@ -247,7 +247,15 @@ fn policies_skip_and_halt() {
 }
 
 #[test]
-fn reuse_keeps_the_instance() {
+fn an_instance_lives_for_a_call_or_until_it_fails() {
+    for (isolation, expected) in [("call", [1, 1, 1]), ("reuse", [1, 2, 3])] {
+        let mut stage = Stage::new();
+        stage.put("s", &format!("isolation = '{isolation}'\n{}", sidecar("mode = 'seen'")));
+        let mut lane = stage.start().lane();
+        let seen = [(); 3].map(|()| run(&mut lane, &outputs(&["a"]), false).unwrap().outcomes.remove(0));
+        let expected = expected.map(|n| Outcome::Replace(format!("{{\"content\":\"a\",\"stamp\":{n}}}")));
+        assert_eq!(seen, expected, "{isolation}");
+    }
     let mut stage = Stage::new();
     stage.put("s", &format!("isolation = 'reuse'\n{}", sidecar("mode = 'trap'\nmatch = 'poison'")));
     let mut lane = stage.start().lane();
@@ -255,6 +263,20 @@ fn reuse_keeps_the_instance() {
         let decided = run(&mut lane, &outputs(&["a", "poison", "b"]), false).unwrap();
         assert!(matches!(&decided.outcomes[..], [Outcome::Pass, Outcome::Dead { .. }, Outcome::Pass]), "{round}");
     }
+}
+
+#[test]
+fn large_events_cross() {
+    let mut stage = Stage::new();
+    stage.put("s", &sidecar("mode = 'stamp'\nversion = 'v'\nmatch = 'yy'"));
+    let mut lane = stage.start().lane();
+    // The largest there is, and one that this guest's tree of values can hold in its memory.
+    let events = outputs(&[&"x".repeat(16 << 20), &"y".repeat(4 << 20), "a"]);
+    let decided = run(&mut lane, &events, false).unwrap();
+    let [Outcome::Pass, Outcome::Replace(data), Outcome::Pass] = &decided.outcomes[..] else {
+        panic!("{:?}", decided.outcomes.iter().map(std::mem::discriminant).collect::<Vec<_>>())
+    };
+    assert_eq!(data.len(), events[1].data.len() + ",\"stamp\":\"v\"".len());
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! The ways to misbehave (and some good ones that tests need to see what the host does with effects).
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
@@ -27,6 +29,8 @@ pub(crate) enum Mode {
     Annotate,
     /// Counts the events in the state and stamps the count.
     StateCount,
+    /// Stamps how many events this instance has seen: what it must not carry from one task to the next.
+    Seen,
     /// Aborts.
     Trap,
     /// Never returns.
@@ -85,6 +89,8 @@ pub(crate) enum Mode {
     NarrowRedactor,
 }
 
+static SEEN: AtomicU64 = AtomicU64::new(0);
+
 /// What concerns a call as a whole, before its events.
 pub(crate) fn before(config: &Config, events: &[Event]) -> Result<(), Failure> {
     let matching = events.iter().find(|event| event.data.contains(&config.r#match));
@@ -112,6 +118,7 @@ pub(crate) fn act(config: &Config, event: &Event, flush: bool) -> Result<Verdict
             host::set_state(&count.to_string());
             return stamped(event, Value::from(count));
         }
+        Mode::Seen => return stamped(event, Value::from(SEEN.fetch_add(1, Ordering::Relaxed) + 1)),
         Mode::Trap => std::process::abort(),
         #[allow(clippy::panic, reason = "that is the mode")]
         Mode::Panic => panic!("cannot take {}", event.data),
