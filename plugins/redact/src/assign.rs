@@ -10,15 +10,31 @@ use crate::{
 const VALUE_MAX: usize = 4096;
 /// Most blanks around a separator.
 const BLANKS_MAX: usize = 16;
-const SCHEMES: &[&str] =
-    &["basic", "bearer", "token", "digest", "negotiate", "ntlm", "apikey", "api-key", "key", "hawk", "aws4-hmac-sha256"];
+const SCHEMES: &[&str] = &[
+    "basic",
+    "bearer",
+    "token",
+    "digest",
+    "negotiate",
+    "ntlm",
+    "apikey",
+    "api-key",
+    "key",
+    "hawk",
+    "aws4-hmac-sha256",
+];
 
 /// What stands between a name and its value.
 enum Separator {
     None,
     /// The text ends in it.
     Unfinished,
-    Found { value: usize, bare: bool, line: bool, equals: bool },
+    Found {
+        value: usize,
+        bare: bool,
+        line: bool,
+        equals: bool,
+    },
 }
 
 /// A value's bytes, and what ended them.
@@ -35,6 +51,7 @@ struct Span {
 pub(crate) fn find(names: &Names, text: &str, start: usize, end: usize, edge: Edge, found: &mut Found) -> usize {
     let bytes = text.as_bytes();
     let (from, to) = around(bytes, start, end);
+    let from = found.after(from).min(start);
     // A kind in a mark that an earlier pass left is no name.
     let marked = bytes[..start].ends_with(b"[REDACTED:") || bytes[..from].ends_with(b"[REDACTED:");
     if !marked && let Some(name) = names.classify(&bytes[from..to]) {
@@ -52,8 +69,11 @@ pub(crate) fn find_head(names: &Names, text: &str, edge: Edge, found: &mut Found
     }
     if let Some(name) = names.classify_cut(&bytes[..to]) {
         assigned(text, 0, to, name, edge, found);
-    } else if to == bytes.len() && edge == Edge::Open && let Some(context) = names.inner(bytes) {
-        found.open(Open { start: 0, redact: None, code: "", context });
+    } else if to == bytes.len()
+        && edge == Edge::Open
+        && let Some(context) = names.inner(bytes)
+    {
+        found.open(Open { start: 0, redact: None, code: "", context, guess: true });
     }
 }
 
@@ -66,9 +86,9 @@ fn assigned(text: &str, from: usize, to: usize, name: Name, edge: Edge, found: &
             let dashes = if bytes[from] == b'-' { "--" } else { "" };
             let tag = if is_tag(bytes, from) { "<" } else { "" };
             // A blank after an option stands where its separator would.
-            let blank = if to < bytes.len() && gap.is_empty() { " " } else { "" };
+            let blank = if gap.is_empty() && text[to..].ends_with([' ', '\t']) { " " } else { "" };
             let context = Context::Text(format!("{tag}{dashes}{}{blank}{gap}", name.word));
-            found.open(Open { start: from, redact: None, code: name.code, context });
+            found.open(Open { start: from, redact: None, code: name.code, context, guess: false });
         }
         Separator::Unfinished => {}
         Separator::Found { value, bare, line, equals } => match name.holds {
@@ -107,9 +127,9 @@ fn plain(
         let dashes = if !equals && bytes[from] == b'-' && bytes.get(value - 1) == Some(&b' ') { "--" } else { "" };
         let separator = if dashes.is_empty() { "=" } else { " " };
         // At the beginning of a line a bare value goes on to a blank.
-        let before = if line && equals { "" } else { "?" };
-        let context = format!("{before}{dashes}{}{separator}{}{filler}", name.word, span.opener);
-        found.open(Open { start: from, redact, code: name.code, context: Context::Text(context) });
+        let (before, word) = if line && equals { ("", name.word.to_uppercase()) } else { ("?", name.word.to_owned()) };
+        let context = format!("{before}{dashes}{word}{separator}{}{filler}", span.opener);
+        found.open(Open { start: from, redact, code: name.code, context: Context::Text(context), guess: false });
         return;
     }
     let after = bytes.get(span.end);
@@ -126,13 +146,14 @@ fn plain(
         return;
     }
     if is_secret(content, strength, form) {
-        found.add(span.start, span.end, name.code);
+        found.add(from, span.start, span.end, name.code);
     }
 }
 
 /// `PWD` is a directory more often than a password; `secret:/path` names a file.
 fn is_path(name: Name, value: &str) -> bool {
-    value.starts_with('/') && !value.contains(['=', '+']) || (name.word == "pwd" && value.starts_with(['~', '.']))
+    value.starts_with('/') && !value.contains(['=', '+'])
+        || (name.word == "pwd" && value.starts_with(['~', '.']))
         || (name.word == "pwd" && value.get(1..3) == Some(":\\"))
 }
 
@@ -158,12 +179,12 @@ fn header(text: &str, from: usize, value: usize, name: Name, edge: Edge, found: 
             _ => "Bearer 00000000=",
         };
         let context = Context::Text(format!("{}: {opener}{filler}", name.word));
-        found.open(Open { start: from, redact, code: name.code, context });
+        found.open(Open { start: from, redact, code: name.code, context, guess: false });
         return;
     }
     if is_header_secret(name, &text[start..end]) {
         let trimmed = secret.start + text[secret.clone()].trim_end().len();
-        found.add(secret.start, trimmed, name.code);
+        found.add(from, secret.start, trimmed, name.code);
     }
 }
 
@@ -181,7 +202,7 @@ pub(crate) fn credentials_at(value: &str) -> usize {
 pub(crate) fn is_header_secret(name: Name, value: &str) -> bool {
     let value = value.trim();
     if name.holds == Holds::Cookie {
-        return value.contains('=') && value.len() >= 8 && !is_placeholder(value);
+        return value.contains('=') && value.len() >= 8 && !is_placeholder(value) && !value.contains("[REDACTED:");
     }
     let at = credentials_at(value);
     let credentials = value.get(at..).unwrap_or_default();
@@ -198,7 +219,8 @@ pub(crate) fn is_header_secret(name: Name, value: &str) -> bool {
 fn separator(bytes: &[u8], from: usize, to: usize) -> Separator {
     let closers = bytes[to..].iter().take(8).take_while(|byte| b"\"'`\\]".contains(byte)).count();
     let mut at = to + closers;
-    let blanks = |at: usize| bytes[at..].iter().take(BLANKS_MAX).take_while(|byte| matches!(byte, b' ' | b'\t')).count();
+    let blanks =
+        |at: usize| bytes[at..].iter().take(BLANKS_MAX).take_while(|byte| matches!(byte, b' ' | b'\t')).count();
     let before = blanks(at);
     at += before;
     let Some(byte) = bytes.get(at) else { return Separator::Unfinished };
@@ -244,7 +266,9 @@ fn separator(bytes: &[u8], from: usize, to: usize) -> Separator {
         || bytes[..from].ends_with(b"export ")
         || bytes[..from].ends_with(b"\\n");
     let bare = before + after == 0;
-    Separator::Found { value: at, bare, line: begins_line && bare, equals }
+    // Of a shell or a `.env` file, where a bare value ends at a blank; queries have small letters.
+    let variable = !bytes[from..to].iter().any(u8::is_ascii_lowercase);
+    Separator::Found { value: at, bare, line: begins_line && bare && variable, equals }
 }
 
 fn is_tag(bytes: &[u8], from: usize) -> bool {
@@ -255,7 +279,8 @@ fn is_tag(bytes: &[u8], from: usize) -> bool {
 fn opener(text: &str, value: usize) -> (String, usize) {
     let bytes = text.as_bytes();
     // Python's and Rust's `b"…"`, `f"…"`, `r"…"`.
-    let prefixed = matches!(bytes.get(value), Some(b'b' | b'f' | b'r' | b'u')) && matches!(bytes.get(value + 1), Some(b'"' | b'\''));
+    let prefixed = matches!(bytes.get(value), Some(b'b' | b'f' | b'r' | b'u'))
+        && matches!(bytes.get(value + 1), Some(b'"' | b'\''));
     let at = value + usize::from(prefixed);
     let slashes = bytes[at..].iter().take(7).take_while(|byte| **byte == b'\\').count();
     match bytes.get(at + slashes) {

@@ -37,20 +37,20 @@ pub(crate) fn find(text: &str, start: usize, edge: Edge, found: &mut Found) {
     let name = &text[name_start..name_end];
     let dashes = bytes[name_end..].iter().take(5).take_while(|byte| **byte == b'-').count();
     if name_end + dashes == bytes.len() && dashes < 5 && edge == Edge::Open {
-        found.open(Open { start, redact: None, code: CODE, context: header_context(name, dashes) });
+        found.open(Open { start, redact: None, code: CODE, context: header_context(name, dashes), guess: false });
         return;
     }
     if dashes < 5 || !name.contains("PRIVATE KEY") {
         return;
     }
     match body(bytes, name_end + 5, edge) {
-        Body::Ends { at, keyed } if keyed >= BODY_MIN => found.add(start, at, CODE),
+        Body::Ends { at, keyed } if keyed >= BODY_MIN => found.add(start, start, at, CODE),
         Body::Ends { .. } => {}
         Body::Open { .. } if edge == Edge::Open => {
             let context = Context::Text(format!("-----BEGIN PRIVATE KEY-----\n{}\n", "0".repeat(64)));
-            found.open(Open { start, redact: Some(start), code: CODE, context });
+            found.open(Open { start, redact: Some(start), code: CODE, context, guess: false });
         }
-        Body::Open { keyed } if keyed >= BODY_MIN => found.add(start, bytes.len(), CODE),
+        Body::Open { keyed } if keyed >= BODY_MIN => found.add(start, start, bytes.len(), CODE),
         Body::Open { .. } => {}
     }
 }
@@ -67,7 +67,11 @@ fn header_context(name: &str, dashes: usize) -> Context {
     let part = if name.contains(LAST) {
         LAST
     } else {
-        (0..LAST.len()).rev().filter_map(|length| LAST.get(..length)).find(|part| name.ends_with(part)).unwrap_or_default()
+        (0..LAST.len())
+            .rev()
+            .filter_map(|length| LAST.get(..length))
+            .find(|part| name.ends_with(part))
+            .unwrap_or_default()
     };
     let dashes = if part == LAST { dashes } else { 0 };
     Context::Text(format!("{BEGIN} {part}{}", "-".repeat(dashes)))
@@ -107,8 +111,24 @@ fn body(bytes: &[u8], from: usize, edge: Edge) -> Body {
                 keyed += 1;
                 line_keyed += 1;
             }
-            b' ' | b'\t' | b'"' | b'\'' | b',' | b'.' | b'-' | b'(' | b')' | b';' | b'_' | b'@' | b'#' | b'|' | b'*'
-            | b'\\' | b'>' | 0x80.. => {}
+            b' '
+            | b'\t'
+            | b'"'
+            | b'\''
+            | b','
+            | b'.'
+            | b'-'
+            | b'('
+            | b')'
+            | b';'
+            | b'_'
+            | b'@'
+            | b'#'
+            | b'|'
+            | b'*'
+            | b'\\'
+            | b'>'
+            | 0x80.. => {}
             _ => return Body::Ends { at, keyed },
         }
         at += 1;

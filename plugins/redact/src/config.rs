@@ -50,7 +50,10 @@ pub enum ConfigError {
 
 impl Config {
     pub(crate) fn parse(json: &str) -> Result<Self, ConfigError> {
-        let raw: RawConfig = serde_json::from_str(json).map_err(ConfigError::Shape)?;
+        // By way of an object: a list would pass for the fields in their order.
+        let object: serde_json::Map<String, serde_json::Value> =
+            serde_json::from_str(json).map_err(ConfigError::Shape)?;
+        let raw: RawConfig = serde_json::from_value(object.into()).map_err(ConfigError::Shape)?;
         if raw.keys.len().max(raw.values.len()).max(raw.allow.len()) > ENTRIES_MAX {
             return Err(ConfigError::TooLarge);
         }
@@ -63,7 +66,11 @@ impl Config {
         let keys = raw.keys.iter().map(|key| {
             let parts = key.split(|c: char| !c.is_ascii_alphanumeric()).filter(|part| !part.is_empty());
             let parts: Vec<String> = parts.map(str::to_ascii_lowercase).collect();
-            if parts.iter().map(String::len).sum::<usize>() < 2 { Err(ConfigError::Key(key.clone())) } else { Ok(parts) }
+            if parts.iter().map(String::len).sum::<usize>() < 2 {
+                Err(ConfigError::Key(key.clone()))
+            } else {
+                Ok(parts)
+            }
         });
         let allow = raw.allow.iter().map(|pattern| {
             // A pattern speaks of the whole secret, never of a part of it.
@@ -85,7 +92,9 @@ impl std::fmt::Display for ConfigError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Shape(error) => write!(f, "invalid configuration: {error}"),
-            Self::UnknownRule(code) => write!(f, "disable: there is no rule {code:?}; the rules are {}", CODES.join(" ")),
+            Self::UnknownRule(code) => {
+                write!(f, "disable: there is no rule {code:?}; the rules are {}", CODES.join(" "))
+            }
             Self::Key(key) => write!(f, "keys: {key:?} needs two letters or digits"),
             Self::ShortValue(index) => write!(f, "values: entry {index} is shorter than {VALUE_BYTES_MIN} bytes"),
             Self::Pattern(pattern, error) => write!(f, "allow: {pattern:?}: {error}"),

@@ -69,7 +69,7 @@ fn string(
     if !token.is_key && nesting < NESTING_MAX && is_document(&value) {
         return rewrite(scanner, &value, None, nesting + 1, counts);
     }
-    let found = scanner.scan(&value, Edge::End, false);
+    let found = scanner.scan(&value, Edge::End, 0);
     if found.matches.is_empty() {
         return Ok(None);
     }
@@ -95,7 +95,8 @@ fn named(scanner: &Scanner, name: Name, value: &str) -> Option<String> {
         Holds::Cookie => (is_header_secret(name, value) || is_secret(value, Strength::Weak, Form::Json)).then_some(0),
     }?;
     let secret = value.get(at..)?;
-    (!scanner.is_allowed(secret)).then(|| masked(value, &[Match { start: at, end: value.len(), code: name.code }]))
+    (!scanner.is_allowed(secret))
+        .then(|| masked(value, &[Match { from: 0, start: at, end: value.len(), code: name.code }]))
 }
 
 /// A text with each match replaced by its mark.
@@ -119,7 +120,8 @@ pub(crate) fn push_mark(out: &mut String, code: &str) {
 }
 
 fn is_blob(text: &str) -> bool {
-    text.len() >= BLOB_MIN && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/' | b'='))
+    text.len() >= BLOB_MIN
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/' | b'='))
 }
 
 /// Whether a stream's string is to be treated as a document of its own.

@@ -30,7 +30,18 @@ use stream::{Carry, Decided, Stream};
 
 /// Every kind that stands in `[REDACTED:kind]`; also the counters and the names of the rules.
 pub static CODES: std::sync::LazyLock<Vec<&'static str>> = std::sync::LazyLock::new(|| {
-    let others = ["password", "secret", "token", "api_key", "azure_storage_key", "private_key", "cookie", "url_password", "key", "value"];
+    let others = [
+        "password",
+        "secret",
+        "token",
+        "api_key",
+        "azure_storage_key",
+        "private_key",
+        "cookie",
+        "url_password",
+        "key",
+        "value",
+    ];
     let mut codes: Vec<&str> = tokens::TOKENS.iter().map(|token| token.code).chain(others).collect();
     codes.sort_unstable();
     codes.dedup();
@@ -97,7 +108,8 @@ impl Redactor {
 
     /// Decides a task's next events. With `flush` nothing is held.
     pub fn process(&self, state: &str, events: &[Event<'_>], flush: bool) -> Outcome {
-        let mut stream = Stream::new(&self.scanner, if state.is_empty() { Carry::default() } else { Carry::parse(state) });
+        let mut stream =
+            Stream::new(&self.scanner, if state.is_empty() { Carry::default() } else { Carry::parse(state) });
         let mut verdicts = vec![Verdict::Pass; events.len()];
         let mut counts: Vec<(usize, &'static str)> = Vec::new();
         let mut decided = Vec::new();

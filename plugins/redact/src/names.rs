@@ -70,17 +70,64 @@ static ENDINGS: &[Ending] = &[
 
 /// Names that end so and announce nothing.
 const INNOCENT: &[&str] = &[
-    "pagetoken", "nexttoken", "continuationtoken", "eostoken", "bostoken", "padtoken", "unktoken", "septoken", "clstoken",
-    "masktoken", "stoptoken", "specialtoken", "maxtoken", "pertoken", "numtoken", "lasttoken", "firsttoken", "endtoken",
-    "starttoken", "haspassword", "hassecret", "ispassword", "issecret", "forgotpassword", "resetpassword", "showpassword",
-    "oldpwd", "document.cookie",
+    "pagetoken",
+    "nexttoken",
+    "continuationtoken",
+    "eostoken",
+    "bostoken",
+    "padtoken",
+    "unktoken",
+    "septoken",
+    "clstoken",
+    "masktoken",
+    "stoptoken",
+    "specialtoken",
+    "maxtoken",
+    "pertoken",
+    "numtoken",
+    "lasttoken",
+    "firsttoken",
+    "endtoken",
+    "starttoken",
+    "haspassword",
+    "hassecret",
+    "ispassword",
+    "issecret",
+    "forgotpassword",
+    "resetpassword",
+    "showpassword",
+    "oldpwd",
+    "document.cookie",
 ];
 
 /// What to look for in a text to find names.
 const STEMS: &[&str] = &[
-    "pass", "pwd", "secret", "token", "apikey", "api_key", "api-key", "api key", "accesskey", "access_key", "access-key",
-    "privatekey", "private_key", "private-key", "accountkey", "account_key", "signingkey", "signing_key", "encryptionkey",
-    "encryption_key", "masterkey", "master_key", "authkey", "auth_key", "authorization", "cookie",
+    "pass",
+    "pwd",
+    "secret",
+    "token",
+    "apikey",
+    "api_key",
+    "api-key",
+    "api key",
+    "accesskey",
+    "access_key",
+    "access-key",
+    "privatekey",
+    "private_key",
+    "private-key",
+    "accountkey",
+    "account_key",
+    "signingkey",
+    "signing_key",
+    "encryptionkey",
+    "encryption_key",
+    "masterkey",
+    "master_key",
+    "authkey",
+    "auth_key",
+    "authorization",
+    "cookie",
 ];
 
 /// Longest name looked at, to each side of its stem, in bytes.
@@ -166,21 +213,26 @@ impl Names {
         })
     }
 
-    /// The canonical text of an unfinished name that stands from `start` to the end.
-    pub(crate) fn partial(&self, bytes: &[u8], start: usize) -> Option<Context> {
+    /// The canonical text of an unfinished name that stands from `start` to the end. One that was begun is waited for from
+    /// its first letter on.
+    pub(crate) fn partial(&self, bytes: &[u8], start: usize, begun: bool) -> Option<Context> {
         let tail = &bytes[start..];
-        if tail.len() < PART_MIN || !tail.iter().all(|byte| is_name_byte(*byte)) || !begins_part(bytes, tail.len()) {
+        // An option's dashes are part of what makes it one.
+        let option = tail.starts_with(b"--");
+        let least = if begun || option { 1 } else { PART_MIN };
+        if tail.len() < least || !tail.iter().all(|byte| is_name_byte(*byte)) || !begins_part(bytes, tail.len()) {
             return None;
         }
         let letters = Letters::of(tail);
         let word = letters.word();
-        if word.len() < PART_MIN {
+        if word.len() < least {
             return None;
         }
         let known = ENDINGS.iter().filter(|ending| ending.awaited).map(|ending| ending.word);
         let mut all = known.chain(self.extra.iter().map(String::as_str));
         let whole = all.find(|whole| whole.len() > word.len() && whole.as_bytes().starts_with(word))?;
-        Some(Context::Text(whole.get(..word.len())?.to_owned()))
+        let dashes = if option { "--" } else { "" };
+        Some(Context::Text(format!("{dashes}{}", whole.get(..word.len())?)))
     }
 
     /// Whether undecoded text has a name here, and something that may assign to it or the end of a string after it.
@@ -248,12 +300,16 @@ pub(crate) fn around(bytes: &[u8], start: usize, end: usize) -> (usize, usize) {
 fn assigns(bytes: &[u8], from: usize, to: usize) -> Option<bool> {
     let rest = &bytes[to..];
     let closers = rest.iter().take(8).take_while(|byte| b"\"'`\\]".contains(byte)).count();
-    let rest = &rest[closers..];
+    let (closed, rest) = rest.split_at(closers);
     let spaces = rest.iter().take(16).take_while(|byte| matches!(byte, b' ' | b'\t')).count();
     let next = rest.get(spaces)?;
     let option = spaces > 0 && bytes[from] == b'-';
     let quoted = spaces > 0 && matches!(next, b'\'' | b'"' | b'\\');
-    Some(matches!(next, b':' | b'=' | b'>') || option || quoted)
+    let found = matches!(next, b':' | b'=' | b'>') || option || quoted;
+    // A quote that is not escaped is the end of the string that is looked at.
+    let escaped = |at: usize| closed[..at].iter().rev().take_while(|byte| **byte == b'\\').count() % 2 == 1;
+    let ended = closed.iter().enumerate().any(|(at, byte)| *byte == b'"' && !escaped(at));
+    if !found && ended { None } else { Some(found) }
 }
 
 fn is_name_byte(byte: u8) -> bool {

@@ -41,7 +41,13 @@ pub(crate) fn find(text: &str, start: usize, from: usize, edge: Edge, found: &mu
             Some(colon) => (Some(from + colon + 1), "x://u:00000000"),
         };
         let scheme = bytes[..start].iter().rev().take(12).take_while(|byte| byte.is_ascii_alphanumeric()).count();
-        found.open(Open { start: start - scheme, redact, code: CODE, context: Context::Text(context.to_owned()) });
+        found.open(Open {
+            start: start - scheme,
+            redact,
+            code: CODE,
+            context: Context::Text(context.to_owned()),
+            guess: false,
+        });
         return;
     }
     let Some(at) = at else { return };
@@ -51,7 +57,7 @@ pub(crate) fn find(text: &str, start: usize, from: usize, edge: Edge, found: &mu
         None => return,
     };
     if !is_placeholder(&text[secret.clone()]) {
-        found.add(secret.start, secret.end, CODE);
+        found.add(start, secret.start, secret.end, CODE);
     }
 }
 

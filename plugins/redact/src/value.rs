@@ -27,19 +27,86 @@ pub(crate) enum Form {
 
 /// Values that stand for no value, in lower case.
 const STOPWORDS: &[&str] = &[
-    "null", "none", "nil", "true", "false", "undefined", "string", "str", "text", "bytes", "bool", "boolean", "int",
-    "integer", "number", "float", "object", "array", "any", "secretstr", "optional", "option", "required", "hidden",
-    "masked", "redacted", "removed", "password", "passwd", "secret", "token", "apikey", "unset", "empty", "missing",
-    "invalid", "yes", "no", "input", "field", "value", "varchar", "unknown", "never", "always", "self", "this", "flag",
-    "argument", "parameter", "from", "stdin", "file", "prompt", "function", "const", "async", "await", "return", "type",
-    "bearer", "basic", "public", "private", "the", "and", "with", "for", "authorization", "cookie", "inherit", "write",
+    "null",
+    "none",
+    "nil",
+    "true",
+    "false",
+    "undefined",
+    "string",
+    "str",
+    "text",
+    "bytes",
+    "bool",
+    "boolean",
+    "int",
+    "integer",
+    "number",
+    "float",
+    "object",
+    "array",
+    "any",
+    "secretstr",
+    "optional",
+    "option",
+    "required",
+    "hidden",
+    "masked",
+    "redacted",
+    "removed",
+    "password",
+    "passwd",
+    "secret",
+    "token",
+    "apikey",
+    "unset",
+    "empty",
+    "missing",
+    "invalid",
+    "yes",
+    "no",
+    "input",
+    "field",
+    "value",
+    "varchar",
+    "unknown",
+    "never",
+    "always",
+    "self",
+    "this",
+    "flag",
+    "argument",
+    "parameter",
+    "from",
+    "stdin",
+    "file",
+    "prompt",
+    "function",
+    "const",
+    "async",
+    "await",
+    "return",
+    "type",
+    "bearer",
+    "basic",
+    "public",
+    "private",
+    "the",
+    "and",
+    "with",
+    "for",
+    "authorization",
+    "cookie",
+    "inherit",
+    "write",
     "read",
 ];
 
 /// Whether a value is to be redacted.
 pub(crate) fn is_secret(value: &str, strength: Strength, form: Form) -> bool {
     let value = value.trim();
-    if value.is_empty() || is_placeholder(value) {
+    // What an earlier pass left must not make a value of what was none.
+    if value.is_empty() || is_placeholder(value) || value.contains("[REDACTED:") {
         return false;
     }
     let digits = value.bytes().any(|byte| byte.is_ascii_digit());
@@ -59,7 +126,9 @@ pub(crate) fn is_secret(value: &str, strength: Strength, form: Form) -> bool {
     match form {
         Form::Json | Form::Quoted => true,
         Form::Bare => !is_reference(value, form),
-        Form::Spaced { ends_line } => !is_reference(value, form) && (digits || (ends_line && word) || !is_identifier(value)),
+        Form::Spaced { ends_line } => {
+            !is_reference(value, form) && (digits || (ends_line && word) || !is_identifier(value))
+        }
     }
 }
 
@@ -80,9 +149,21 @@ pub(crate) fn is_placeholder(value: &str) -> bool {
 /// A name of something that holds the value: `self.password`, `os.environ`, `db_password`.
 fn is_reference(value: &str, form: Form) -> bool {
     let lower = value.to_ascii_lowercase();
-    if ["process.env", "os.environ", "os.getenv", "env.", "secrets.", "self.", "this.", "config.", "settings.", "args.", "op://"]
-        .iter()
-        .any(|start| lower.starts_with(start))
+    if [
+        "process.env",
+        "os.environ",
+        "os.getenv",
+        "env.",
+        "secrets.",
+        "self.",
+        "this.",
+        "config.",
+        "settings.",
+        "args.",
+        "op://",
+    ]
+    .iter()
+    .any(|start| lower.starts_with(start))
     {
         return true;
     }

@@ -38,8 +38,22 @@ fn every_vendor_token_goes_whatever_it_stands_in() {
     let redactor = redactor();
     for (code, token) in vendor_tokens() {
         let mark = format!("[REDACTED:{code}]");
-        for (before, after) in [("", ""), ("see ", " there"), ("(", ")"), ("\"", "\","), ("line\n", "\n"), ("a=", "&b"), ("\\n", "\\n"), ("\u{1b}[32m", "\u{1b}[0m"), ("é", "é")] {
-            assert_eq!(text(&redactor, &format!("{before}{token}{after}")), format!("{before}{mark}{after}"), "{token}");
+        for (before, after) in [
+            ("", ""),
+            ("see ", " there"),
+            ("(", ")"),
+            ("\"", "\","),
+            ("line\n", "\n"),
+            ("a=", "&b"),
+            ("\\n", "\\n"),
+            ("\u{1b}[32m", "\u{1b}[0m"),
+            ("é", "é"),
+        ] {
+            assert_eq!(
+                text(&redactor, &format!("{before}{token}{after}")),
+                format!("{before}{mark}{after}"),
+                "{token}"
+            );
         }
         // As a key, in an array, and in JSON inside JSON inside JSON.
         let key = serde_json::json!({ &token: 1, "list": [&token] }).to_string();
@@ -78,20 +92,38 @@ fn literals_hidden_by_escapes_are_found() {
 #[test]
 fn blocks_go_with_all_their_lines() {
     let redactor = redactor();
-    for name in ["RSA PRIVATE KEY", "PRIVATE KEY", "OPENSSH PRIVATE KEY", "EC PRIVATE KEY", "ENCRYPTED PRIVATE KEY", "PGP PRIVATE KEY BLOCK"] {
+    for name in [
+        "RSA PRIVATE KEY",
+        "PRIVATE KEY",
+        "OPENSSH PRIVATE KEY",
+        "EC PRIVATE KEY",
+        "ENCRYPTED PRIVATE KEY",
+        "PGP PRIVATE KEY BLOCK",
+    ] {
         for newline in ["\n", "\r\n", "\\n", "\n    ", "\\r\\n", "\" +\n  \"", "\n  12→", "\n> "] {
             let block = key_block(name, 25, newline);
-            assert_eq!(text(&redactor, &format!("key:\n{block}\nafter")), "key:\n[REDACTED:private_key]\nafter", "{block}");
+            assert_eq!(
+                text(&redactor, &format!("key:\n{block}\nafter")),
+                "key:\n[REDACTED:private_key]\nafter",
+                "{block}"
+            );
         }
     }
     // Cut off, as tool results are.
     let block = key_block("RSA PRIVATE KEY", 20, "\n");
     assert_eq!(text(&redactor, &block[..600]), "[REDACTED:private_key]");
-    assert_eq!(text(&redactor, &format!("{}\nand this is prose again", &block[..600])), "[REDACTED:private_key]\nand this is prose again");
+    assert_eq!(
+        text(&redactor, &format!("{}\nand this is prose again", &block[..600])),
+        "[REDACTED:private_key]\nand this is prose again"
+    );
     let with_headers = block.replacen('\n', "\nProc-Type: 4,ENCRYPTED\nDEK-Info: AES-128-CBC,00112233\n\n", 1);
     assert_eq!(text(&redactor, &with_headers), "[REDACTED:private_key]");
-    let account = serde_json::json!({ "type": "service_account", "private_key": key_block("PRIVATE KEY", 25, "\n") + "\n" });
-    assert_eq!(alone(&redactor, &account.to_string()), r#"{"private_key":"[REDACTED:private_key]","type":"service_account"}"#);
+    let account =
+        serde_json::json!({ "type": "service_account", "private_key": key_block("PRIVATE KEY", 25, "\n") + "\n" });
+    assert_eq!(
+        alone(&redactor, &account.to_string()),
+        r#"{"private_key":"[REDACTED:private_key]\n","type":"service_account"}"#
+    );
     for innocent in [
         "look for -----BEGIN PRIVATE KEY----- in the file and so on",
         "-----BEGIN RSA PRIVATE KEY-----\n...\n-----END RSA PRIVATE KEY-----",
@@ -109,12 +141,21 @@ fn headers_go_up_to_their_end() {
     for (before, after) in [
         ("Authorization: Bearer abc123def456", "Authorization: Bearer [REDACTED:authorization]"),
         ("authorization: Basic dXNlcjpwYXNz\r\nHost: x", "authorization: Basic [REDACTED:authorization]\r\nHost: x"),
-        ("Proxy-Authorization: Digest username=\"u\", response=1", "Proxy-Authorization: Digest [REDACTED:authorization]\"u\", response=1"),
-        ("curl -H 'Authorization: token 0123456789abcdef' x", "curl -H 'Authorization: token [REDACTED:authorization]' x"),
+        (
+            "Proxy-Authorization: Digest username=\"u\", response=1",
+            "Proxy-Authorization: Digest [REDACTED:authorization]\"u\", response=1",
+        ),
+        (
+            "curl -H 'Authorization: token 0123456789abcdef' x",
+            "curl -H 'Authorization: token [REDACTED:authorization]' x",
+        ),
         ("Cookie: sid=abcdef; theme=dark\nnext", "Cookie: [REDACTED:cookie]\nnext"),
         ("Set-Cookie: sid=abcdef; Path=/; HttpOnly", "Set-Cookie: [REDACTED:cookie]"),
         ("X-Api-Key: abcdef0123456789", "X-Api-Key: [REDACTED:api_key]"),
-        ("headers={'Authorization': 'Bearer abc123def456'}", "headers={'Authorization': 'Bearer [REDACTED:authorization]'}"),
+        (
+            "headers={'Authorization': 'Bearer abc123def456'}",
+            "headers={'Authorization': 'Bearer [REDACTED:authorization]'}",
+        ),
         ("uses Bearer abcdefghijkl0123456789 here", "uses Bearer [REDACTED:authorization] here"),
     ] {
         assert_eq!(text(&redactor, before), after);
@@ -132,7 +173,10 @@ fn headers_go_up_to_their_end() {
         assert_eq!(text(&redactor, innocent), innocent);
     }
     assert_eq!(
-        alone(&redactor, r#"{"headers":{"Authorization":"Bearer abc123def","cookie":"a=bcdefghij","Accept":"*/*","X-Api-Key":"k1234567"}}"#),
+        alone(
+            &redactor,
+            r#"{"headers":{"Authorization":"Bearer abc123def","cookie":"a=bcdefghij","Accept":"*/*","X-Api-Key":"k1234567"}}"#
+        ),
         r#"{"headers":{"Authorization":"Bearer [REDACTED:authorization]","cookie":"[REDACTED:cookie]","Accept":"*/*","X-Api-Key":"[REDACTED:api_key]"}}"#
     );
 }
@@ -170,10 +214,16 @@ fn assignments_go_in_every_spelling() {
         ("password: swordfish\n", "password: [REDACTED:password]\n"),
         ("passwd = 'correct horse'", "passwd = '[REDACTED:password]'"),
         ("const dbPassword = \"hunter2\";", "const dbPassword = \"[REDACTED:password]\";"),
-        ("{\\\"password\\\": \\\"hunter2\\\", \\\"a\\\": 1}", "{\\\"password\\\": \\\"[REDACTED:password]\\\", \\\"a\\\": 1}"),
+        (
+            "{\\\"password\\\": \\\"hunter2\\\", \\\"a\\\": 1}",
+            "{\\\"password\\\": \\\"[REDACTED:password]\\\", \\\"a\\\": 1}",
+        ),
         ("'client_secret' => 'abc123'", "'client_secret' => '[REDACTED:secret]'"),
         ("config[\"secret_key\"] = \"abc123\"", "config[\"secret_key\"] = \"[REDACTED:secret]\""),
-        ("aws_secret_access_key = wJalrXUtnFEMI/K7MDENG/bPxRfiCYzzzzzzzzz1", "aws_secret_access_key = [REDACTED:secret]"),
+        (
+            "aws_secret_access_key = wJalrXUtnFEMI/K7MDENG/bPxRfiCYzzzzzzzzz1",
+            "aws_secret_access_key = [REDACTED:secret]",
+        ),
         ("login --password swordfish --user x", "login --password [REDACTED:password] --user x"),
         ("login --token=abc12345 x", "login --token=[REDACTED:token] x"),
         ("GET /?access_token=abc12345&x=1", "GET /?access_token=[REDACTED:token]&x=1"),
@@ -270,7 +320,12 @@ fn identifiers_hashes_and_pictures_stay() {
     ] {
         assert_eq!(text(&redactor, &innocent), innocent);
     }
-    let data = format!(r#"{{"type":"thinking","signature":"{}AKIA{}{picture}","id":"toolu_{}"}}"#, noise(50, 59), noise(16, 60).to_uppercase(), noise(24, 61));
+    let data = format!(
+        r#"{{"type":"thinking","signature":"{}AKIA{}{picture}","id":"toolu_{}"}}"#,
+        noise(50, 59),
+        noise(16, 60).to_uppercase(),
+        noise(24, 61)
+    );
     assert_eq!(alone(&redactor, &data), data);
 }
 
@@ -279,8 +334,29 @@ fn a_second_pass_changes_nothing() {
     let redactor = redactor();
     let mut parts: Vec<String> = vendor_tokens().into_iter().map(|(_, token)| token).collect();
     parts.extend(
-        ["password=", "\"secret\": \"", "hunter2", "\n", " ", "Authorization: Basic ", "Cookie: a=b", "https://u:", "@host/", "--token ", "[REDACTED:token]", "mysql -p", "\\", "\"", "'", "=", ":", "é", "<secret>", "export PASSWORD="]
-            .map(str::to_owned),
+        [
+            "password=",
+            "\"secret\": \"",
+            "hunter2",
+            "\n",
+            " ",
+            "Authorization: Basic ",
+            "Cookie: a=b",
+            "https://u:",
+            "@host/",
+            "--token ",
+            "[REDACTED:token]",
+            "mysql -p",
+            "\\",
+            "\"",
+            "'",
+            "=",
+            ":",
+            "é",
+            "<secret>",
+            "export PASSWORD=",
+        ]
+        .map(str::to_owned),
     );
     parts.push(key_block("PRIVATE KEY", 3, "\n"));
     let mut random = Random(77);
@@ -318,14 +394,21 @@ fn configuration_adds_and_takes_away() {
     }
     assert!(CODES.len() <= 255);
     for code in CODES.iter() {
-        assert!(code.len() <= 40 && code.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_'), "{code}");
+        assert!(
+            code.len() <= 40 && code.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_'),
+            "{code}"
+        );
     }
 }
 
 #[test]
 fn what_is_not_json_is_not_passed_when_it_may_hold_a_secret() {
     let redactor = redactor();
-    for data in [r#"{"a":"password=hunter2"#, r#"{"password":"hunter2"}}"#, &format!(r#"{}"password":"hunter2""#, "[".repeat(600))] {
+    for data in [
+        r#"{"a":"password=hunter2"#,
+        r#"{"password":"hunter2"}}"#,
+        &format!(r#"{}"password":"hunter2""#, "[".repeat(600)),
+    ] {
         let outcome = redactor.process("", &[Event { kind: "task:tool_result", data }], true);
         assert_eq!(outcome.verdicts, [Verdict::NotJson]);
     }
