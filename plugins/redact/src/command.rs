@@ -1,7 +1,7 @@
 //! Passwords on command lines that no name announces: `mysql -pSECRET`, `sshpass -p SECRET`, `curl -u user:SECRET`.
 
 use crate::{
-    scan::{Context, Edge, Found, Open},
+    scan::{Context, Edge, Found, Open, part},
     value::{Form, Strength, is_placeholder, is_secret},
 };
 
@@ -20,7 +20,7 @@ pub(crate) fn plausible(raw: &[u8], start: usize) -> bool {
 pub(crate) fn find(text: &str, start: usize, end: usize, edge: Edge, found: &mut Found) {
     let bytes = text.as_bytes();
     let Some(program) = program(bytes, start) else { return };
-    let is_p = text[start..end].eq_ignore_ascii_case(" -p");
+    let is_p = part(text, start..end).eq_ignore_ascii_case(" -p");
     if is_p == (program == "curl") || (is_p && bytes.get(start + 2) != Some(&b'p')) {
         return;
     }
@@ -52,7 +52,7 @@ pub(crate) fn find(text: &str, start: usize, end: usize, edge: Edge, found: &mut
         return;
     }
     let Some(secret) = secret.filter(|_| text.is_char_boundary(stop)) else { return };
-    let value = &text[secret..stop];
+    let value = part(text, secret..stop);
     // `-u 1000:1000` is another program's, `-pversion` no password of these.
     if !is_placeholder(value) && is_secret(value, Strength::Strong, Form::Bare) {
         found.add(line_start(bytes, start), secret, stop, "password");

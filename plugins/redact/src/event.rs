@@ -57,11 +57,11 @@ fn string(
 ) -> Result<Option<String>, NotJson> {
     let raw = text.get(token.raw.clone()).ok_or(NotJson)?;
     let value = decode(raw)?;
-    if let Some(name) = announced(scanner, text, token)? {
-        if let Some(new) = named(scanner, name, &value) {
-            counts.push(name.code);
-            return Ok(Some(new));
-        }
+    if let Some(name) = announced(scanner, text, token)?
+        && let Some(new) = named(scanner, name, &value)
+    {
+        counts.push(name.code);
+        return Ok(Some(new));
     }
     if !scanner.has_literal(&value) || is_blob(&value) {
         return Ok(None);

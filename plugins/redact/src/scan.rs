@@ -256,7 +256,7 @@ impl Scanner {
                 Anchor::Url => url::find(text, start, end, edge, &mut found),
                 Anchor::Block => block::find(text, start, edge, &mut found),
                 Anchor::Command => command::find(text, start, end, edge, &mut found),
-                Anchor::Value(index) if text[start..].starts_with(&self.values[index]) => {
+                Anchor::Value(index) if part(text, start..).starts_with(&self.values[index]) => {
                     found.add(start, start, end, "value")
                 }
                 Anchor::Value(_) => {}
@@ -265,7 +265,7 @@ impl Scanner {
         if edge == Edge::Open {
             found.opens.extend(self.partial(bytes, base));
         }
-        found.matches.retain(|found| !self.is_allowed(&text[found.start..found.end]));
+        found.matches.retain(|found| !self.is_allowed(part(text, found.start..found.end)));
         found.merge();
         found
     }
@@ -389,4 +389,9 @@ pub(crate) fn strict_boundary(bytes: &[u8], at: usize) -> bool {
         [.., b'\\', b'n' | b't' | b'r'] => true,
         before => ends_colour(before),
     }
+}
+
+/// Bytes of a text. Ranges come from ASCII bytes found in it, so they are characters' too; were one not, it is empty.
+pub(crate) fn part(text: &str, range: impl std::slice::SliceIndex<str, Output = str>) -> &str {
+    text.get(range).unwrap_or_default()
 }

@@ -1,7 +1,7 @@
 //! Passwords in URLs: `scheme://user:password@host`, and tokens that stand for the user.
 
 use crate::{
-    scan::{Context, Edge, Found, Open},
+    scan::{Context, Edge, Found, Open, part},
     value::is_placeholder,
 };
 
@@ -56,7 +56,7 @@ pub(crate) fn find(text: &str, start: usize, from: usize, edge: Edge, found: &mu
         None if at >= TOKEN_MIN && authority[..at].iter().any(u8::is_ascii_digit) => from..from + at,
         None => return,
     };
-    if !is_placeholder(&text[secret.clone()]) {
+    if !is_placeholder(part(text, secret.clone())) {
         found.add(start, secret.start, secret.end, CODE);
     }
 }

@@ -86,7 +86,6 @@ fn samples() -> Vec<(String, String)> {
         ("Cookie: sid=", "\nAccept: all"),
         ("at postgres://app:", "@db:5432/x now"),
         ("<secret>", "</secret> now"),
-        ("sshpass -p ", " ssh host"),
     ] {
         add(before, &format!("q{}", noise(23, 50)), after);
     }
