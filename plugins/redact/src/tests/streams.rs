@@ -255,3 +255,116 @@ fn no_part_of(secret: &str, out: &str, context: &str) {
         assert!(!out.contains(&window), "{window:?} got through: {context}");
     }
 }
+
+#[test]
+fn no_text_breaks_it() {
+    const PARTS: &[&str] = &[
+        "password",
+        "=",
+        ":",
+        " ",
+        "\"",
+        "\\",
+        "'",
+        "\n",
+        "\\n",
+        "-----BEGIN",
+        " RSA PRIVATE KEY",
+        "-----",
+        "-----END",
+        "://",
+        "@",
+        "u:p",
+        "é",
+        "→",
+        "\u{10FFFF}",
+        "ghp_",
+        "0123456789abcdefABCDEF",
+        "eyJ",
+        ".",
+        ":AA",
+        "12345678",
+        "Authorization",
+        "Bearer ",
+        "Cookie",
+        "<",
+        ">",
+        "--",
+        "-",
+        "token",
+        "mysql",
+        " -p",
+        "curl",
+        " -u ",
+        "${X}",
+        "[REDACTED:",
+        "]",
+        "{",
+        "}",
+        "(",
+        "sk-",
+        "api",
+        "key",
+        "_",
+        "tr0ub",
+        "4dor&3",
+        "\u{0}",
+        "\t",
+        "`",
+        "secret",
+        "pass",
+        "p",
+        "/",
+        "//",
+        "sshpass",
+        "%41",
+        "\u{1b}[32m",
+    ];
+    let redactor = Redactor::new(r#"{"values":["tr0ub4dor&3","éé→éé→"],"keys":["my-key"],"allow":["a+"]}"#).unwrap();
+    let seed = 31;
+    let mut random = Random(seed);
+    for round in 0..6000 {
+        let texts: Vec<String> = (0..1 + random.below(5))
+            .map(|_| (0..random.below(9)).map(|_| PARTS[random.below(PARTS.len())]).collect())
+            .collect();
+        let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+        let every = 1 + random.below(5);
+        let out = run(&redactor, &texts, |_| random.below(every) == 0);
+        // What an event that is not streamed becomes is final, too.
+        let whole = text(&redactor, &texts.concat());
+        assert_eq!(text(&redactor, &whole), whole, "seed {seed}, round {round}: {texts:?}");
+        assert_eq!(out.len(), texts.len());
+    }
+}
+
+#[test]
+fn no_text_takes_more_than_its_length() {
+    let redactor = redactor();
+    for part in [
+        "ghp_",
+        "eyJ",
+        "password=\"",
+        "password=\"$",
+        "-----BEGIN PRIVATE KEY-----",
+        "://u:",
+        "--token ",
+        "mysql -p",
+        "api_key",
+        "[{\"a\":",
+        "\\\"",
+        "password: \\'",
+    ] {
+        let time = |size: usize| {
+            let data = serde_json::json!({ "content": part.repeat(size / part.len()) }).to_string();
+            let started = std::time::Instant::now();
+            for kind in ["task:output", "task:tool_result"] {
+                redactor.process("", &[Event { kind, data: &data }], true);
+            }
+            started.elapsed().as_secs_f64()
+        };
+        let best = |size: usize| (0..3).map(|_| time(size)).fold(f64::MAX, f64::min);
+        let (small, large) = (best(1 << 16), best(1 << 20));
+        // Sixteen times the text; quadratic would be 256 times the time.
+        assert!(large < 0.5 || large / small < 160.0, "{part:?}: {small} s, then {large} s");
+    }
+}
