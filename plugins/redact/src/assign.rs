@@ -2,7 +2,7 @@
 
 use crate::{
     names::{Holds, Name, Names, around},
-    scan::{Context, Edge, Found, Open},
+    scan::{Context, Edge, Found, Open, part},
     value::{Form, Strength, is_placeholder, is_secret},
 };
 
@@ -51,6 +51,7 @@ struct Span {
 pub(crate) fn find(names: &Names, text: &str, start: usize, end: usize, edge: Edge, found: &mut Found) -> usize {
     let bytes = text.as_bytes();
     let (from, to) = around(bytes, start, end);
+    let from = found.after(from).min(start);
     // A kind in a mark that an earlier pass left is no name.
     let marked = bytes[..start].ends_with(b"[REDACTED:") || bytes[..from].ends_with(b"[REDACTED:");
     if !marked && let Some(name) = names.classify(&bytes[from..to]) {
@@ -67,33 +68,37 @@ pub(crate) fn find_head(names: &Names, text: &str, edge: Edge, found: &mut Found
         return;
     }
     if let Some(name) = names.classify_cut(&bytes[..to]) {
+        let known = found.opens.len();
         assigned(text, 0, to, name, edge, found);
+        found.opens.iter_mut().skip(known).for_each(|open| open.guess = true);
     } else if to == bytes.len()
         && edge == Edge::Open
         && let Some(context) = names.inner(bytes)
     {
-        found.open(Open { start: 0, redact: None, code: "", context });
+        found.open(Open { start: 0, redact: None, code: "", context, guess: true });
     }
 }
 
 fn assigned(text: &str, from: usize, to: usize, name: Name, edge: Edge, found: &mut Found) {
     let bytes = text.as_bytes();
+    // A bracket is part of what makes a tag's name one.
+    let begin = from - usize::from(is_tag(bytes, from));
     match separator(bytes, from, to) {
         Separator::None => {}
         Separator::Unfinished if edge == Edge::Open => {
-            let gap = text[to..].trim_start_matches(['"', '\'', '`', '\\', ']', ' ', '\t']);
+            let gap = part(text, to..).trim_start_matches(['"', '\'', '`', '\\', ']', ' ', '\t']);
             let dashes = if bytes[from] == b'-' { "--" } else { "" };
             let tag = if is_tag(bytes, from) { "<" } else { "" };
             // A blank after an option stands where its separator would.
-            let blank = if to < bytes.len() && gap.is_empty() { " " } else { "" };
+            let blank = if gap.is_empty() && part(text, to..).ends_with([' ', '\t']) { " " } else { "" };
             let context = Context::Text(format!("{tag}{dashes}{}{blank}{gap}", name.word));
-            found.open(Open { start: from, redact: None, code: name.code, context });
+            found.open(Open { start: begin, redact: None, code: name.code, context, guess: false });
         }
         Separator::Unfinished => {}
         Separator::Found { value, bare, line, equals } => match name.holds {
             Holds::Value(strength) => {
                 let form = if bare { Form::Bare } else { Form::Spaced { ends_line: false } };
-                plain(text, from, value, name, (strength, form, line, equals), edge, found);
+                plain(text, begin, value, name, (strength, form, line, equals), edge, found);
             }
             Holds::Authorization | Holds::Cookie => header(text, from, value, name, edge, found),
         },
@@ -111,7 +116,7 @@ fn plain(
 ) {
     let bytes = text.as_bytes();
     let span = span(text, value, line && equals);
-    let content = &text[span.start..span.end];
+    let content = part(text, span.start..span.end);
     let quoted = !span.opener.is_empty();
     if span.unfinished && edge == Edge::Open {
         // What it is already for certain, whatever follows.
@@ -126,9 +131,12 @@ fn plain(
         let dashes = if !equals && bytes[from] == b'-' && bytes.get(value - 1) == Some(&b' ') { "--" } else { "" };
         let separator = if dashes.is_empty() { "=" } else { " " };
         // At the beginning of a line a bare value goes on to a blank.
-        let before = if line && equals { "" } else { "?" };
-        let context = format!("{before}{dashes}{}{separator}{}{filler}", name.word, span.opener);
-        found.open(Open { start: from, redact, code: name.code, context: Context::Text(context) });
+        let (before, word) = if line && equals { ("", name.word.to_uppercase()) } else { ("?", name.word.to_owned()) };
+        // The backslashes of a quote that is still to come tell how it will end.
+        let slashes =
+            if content.is_empty() && !quoted { part(text, value..).trim_end_matches(|c| c != '\\') } else { "" };
+        let context = format!("{before}{dashes}{word}{separator}{}{slashes}{filler}", span.opener);
+        found.open(Open { start: from, redact, code: name.code, context: Context::Text(context), guess: false });
         return;
     }
     let after = bytes.get(span.end);
@@ -145,7 +153,7 @@ fn plain(
         return;
     }
     if is_secret(content, strength, form) {
-        found.add(span.start, span.end, name.code);
+        found.add(from, span.start, span.end, name.code);
     }
 }
 
@@ -162,13 +170,13 @@ fn header(text: &str, from: usize, value: usize, name: Name, edge: Edge, found: 
     let limit = bytes.len().min(start + VALUE_MAX);
     let ends = |byte: &u8| matches!(byte, b'\n' | b'\r' | b'"' | b'\'' | b'`' | b'\\' | b'<');
     let end = char_floor(text, bytes[start..limit].iter().position(ends).map_or(limit, |at| start + at));
-    let content = &text[start..end];
+    let content = part(text, start..end);
     let secret = match name.holds {
         Holds::Cookie => start..end,
         _ => start + credentials_at(content)..end,
     };
     if end == bytes.len() && edge == Edge::Open {
-        if content.len() > 1 && is_placeholder(text[secret.clone()].trim()) && !secret.is_empty() {
+        if content.len() > 1 && is_placeholder(part(text, secret.clone()).trim()) && !secret.is_empty() {
             return;
         }
         let redact = (!content.is_empty()).then_some(secret.start.min(end));
@@ -178,12 +186,12 @@ fn header(text: &str, from: usize, value: usize, name: Name, edge: Edge, found: 
             _ => "Bearer 00000000=",
         };
         let context = Context::Text(format!("{}: {opener}{filler}", name.word));
-        found.open(Open { start: from, redact, code: name.code, context });
+        found.open(Open { start: from, redact, code: name.code, context, guess: false });
         return;
     }
-    if is_header_secret(name, &text[start..end]) {
-        let trimmed = secret.start + text[secret.clone()].trim_end().len();
-        found.add(secret.start, trimmed, name.code);
+    if is_header_secret(name, part(text, start..end)) {
+        let trimmed = secret.start + part(text, secret.clone()).trim_end().len();
+        found.add(from, secret.start, trimmed, name.code);
     }
 }
 
@@ -201,7 +209,7 @@ pub(crate) fn credentials_at(value: &str) -> usize {
 pub(crate) fn is_header_secret(name: Name, value: &str) -> bool {
     let value = value.trim();
     if name.holds == Holds::Cookie {
-        return value.contains('=') && value.len() >= 8 && !is_placeholder(value);
+        return value.contains('=') && value.len() >= 8 && !is_placeholder(value) && !value.contains("[REDACTED:");
     }
     let at = credentials_at(value);
     let credentials = value.get(at..).unwrap_or_default();
@@ -265,7 +273,9 @@ fn separator(bytes: &[u8], from: usize, to: usize) -> Separator {
         || bytes[..from].ends_with(b"export ")
         || bytes[..from].ends_with(b"\\n");
     let bare = before + after == 0;
-    Separator::Found { value: at, bare, line: begins_line && bare, equals }
+    // Of a shell or a `.env` file, where a bare value ends at a blank; queries have small letters.
+    let variable = !bytes[from..to].iter().any(u8::is_ascii_lowercase);
+    Separator::Found { value: at, bare, line: begins_line && bare && variable, equals }
 }
 
 fn is_tag(bytes: &[u8], from: usize) -> bool {

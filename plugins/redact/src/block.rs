@@ -1,7 +1,7 @@
 //! Private keys in blocks: PEM, OpenSSH and PGP, over lines or with the line ends written as `\n`, with line numbers or
 //! quotes around the lines.
 
-use crate::scan::{Context, Edge, Found, Open, strict_boundary};
+use crate::scan::{Context, Edge, Found, Open, part, strict_boundary};
 
 /// Kind and counter name.
 pub(crate) const CODE: &str = "private_key";
@@ -34,23 +34,24 @@ pub(crate) fn find(text: &str, start: usize, edge: Edge, found: &mut Found) {
     let limit = bytes.len().min(name_start + NAME_MAX);
     let named = |byte: &&u8| byte.is_ascii_uppercase() || byte.is_ascii_digit() || **byte == b' ';
     let name_end = name_start + bytes[name_start..limit].iter().take_while(named).count();
-    let name = &text[name_start..name_end];
+    let name = part(text, name_start..name_end);
     let dashes = bytes[name_end..].iter().take(5).take_while(|byte| **byte == b'-').count();
     if name_end + dashes == bytes.len() && dashes < 5 && edge == Edge::Open {
-        found.open(Open { start, redact: None, code: CODE, context: header_context(name, dashes) });
+        found.open(Open { start, redact: None, code: CODE, context: header_context(name, dashes), guess: false });
         return;
     }
     if dashes < 5 || !name.contains("PRIVATE KEY") {
         return;
     }
     match body(bytes, name_end + 5, edge) {
-        Body::Ends { at, keyed } if keyed >= BODY_MIN => found.add(start, at, CODE),
+        Body::Ends { at, keyed } if keyed >= BODY_MIN => found.add(start, start, at, CODE),
         Body::Ends { .. } => {}
         Body::Open { .. } if edge == Edge::Open => {
-            let context = Context::Text(format!("-----BEGIN PRIVATE KEY-----\n{}\n", "0".repeat(64)));
-            found.open(Open { start, redact: Some(start), code: CODE, context });
+            let end = begun_end(bytes);
+            let context = Context::Text(format!("-----BEGIN PRIVATE KEY-----\n{}\n{end}", "0".repeat(64)));
+            found.open(Open { start, redact: Some(start), code: CODE, context, guess: false });
         }
-        Body::Open { keyed } if keyed >= BODY_MIN => found.add(start, bytes.len(), CODE),
+        Body::Open { keyed } if keyed >= BODY_MIN => found.add(start, start, bytes.len(), CODE),
         Body::Open { .. } => {}
     }
 }
@@ -60,6 +61,22 @@ pub(crate) fn partial(bytes: &[u8], start: usize) -> Option<Context> {
     let tail = &bytes[start..];
     let begun = tail.len() < BEGIN.len() && BEGIN.as_bytes().starts_with(tail) && strict_boundary(bytes, start);
     begun.then(|| BEGIN.get(..tail.len()).map(|text| Context::Text(text.to_owned())))?
+}
+
+/// What the text ends with of the line that ends a block, its name left out.
+fn begun_end(bytes: &[u8]) -> String {
+    let from = bytes.len().saturating_sub(END.len() + NAME_MAX);
+    let tail = &bytes[from..];
+    let begun = (0..tail.len()).find(|at| {
+        let rest = &tail[*at..];
+        rest.starts_with(END) || END.starts_with(rest)
+    });
+    let Some(line) = begun.map(|at| &tail[at..]) else { return String::new() };
+    if line.len() < END.len() {
+        return String::from_utf8_lossy(&END[..line.len()]).into_owned();
+    }
+    let dashes = line[END.len()..].iter().rev().take(4).take_while(|byte| **byte == b'-').count();
+    format!("-----END{}", "-".repeat(dashes))
 }
 
 fn header_context(name: &str, dashes: usize) -> Context {

@@ -1,7 +1,7 @@
 //! Passwords on command lines that no name announces: `mysql -pSECRET`, `sshpass -p SECRET`, `curl -u user:SECRET`.
 
 use crate::{
-    scan::{Context, Edge, Found, Open},
+    scan::{Context, Edge, Found, Open, part},
     value::{Form, Strength, is_placeholder, is_secret},
 };
 
@@ -20,7 +20,7 @@ pub(crate) fn plausible(raw: &[u8], start: usize) -> bool {
 pub(crate) fn find(text: &str, start: usize, end: usize, edge: Edge, found: &mut Found) {
     let bytes = text.as_bytes();
     let Some(program) = program(bytes, start) else { return };
-    let is_p = text[start..end].eq_ignore_ascii_case(" -p");
+    let is_p = part(text, start..end).eq_ignore_ascii_case(" -p");
     if is_p == (program == "curl") || (is_p && bytes.get(start + 2) != Some(&b'p')) {
         return;
     }
@@ -47,26 +47,27 @@ pub(crate) fn find(text: &str, start: usize, end: usize, edge: Edge, found: &mut
             ("curl", None) => format!("curl -u {quote}{}", if stop > from { "u" } else { "" }),
             _ => format!("{program} -p{quote}{}", if redact.is_some() { "00000000" } else { "" }),
         };
-        let start = bytes[..start]
-            .iter()
-            .rposition(u8::is_ascii_whitespace)
-            .map_or(0, |at| at + 1)
-            .max(start.saturating_sub(8));
-        found.open(Open { start, redact, code: "password", context: Context::Text(context) });
+        let start = line_start(bytes, start);
+        found.open(Open { start, redact, code: "password", context: Context::Text(context), guess: false });
         return;
     }
     let Some(secret) = secret.filter(|_| text.is_char_boundary(stop)) else { return };
-    let value = &text[secret..stop];
+    let value = part(text, secret..stop);
     // `-u 1000:1000` is another program's, `-pversion` no password of these.
     if !is_placeholder(value) && is_secret(value, Strength::Strong, Form::Bare) {
-        found.add(secret, stop, "password");
+        found.add(line_start(bytes, start), secret, stop, "password");
     }
 }
 
 fn program(bytes: &[u8], option: usize) -> Option<&'static str> {
-    let from = option.saturating_sub(LINE_MAX);
-    let line = &bytes[from..option];
-    let line = line.iter().rposition(|byte| matches!(byte, b'\n' | b'|' | b';')).map_or(line, |at| &line[at + 1..]);
+    let line = &bytes[line_start(bytes, option)..option];
     let has = |program: &str| line.windows(program.len()).any(|window| window == program.as_bytes());
     ["sshpass", "mysql", "mariadb", "curl"].into_iter().find(|program| has(program))
+}
+
+/// Where the command begins that the option belongs to.
+fn line_start(bytes: &[u8], option: usize) -> usize {
+    let from = option.saturating_sub(LINE_MAX);
+    let ends = |byte: &u8| matches!(byte, b'\n' | b'|' | b';');
+    bytes[from..option].iter().rposition(ends).map_or(from, |at| from + at + 1)
 }

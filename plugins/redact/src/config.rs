@@ -50,7 +50,10 @@ pub enum ConfigError {
 
 impl Config {
     pub(crate) fn parse(json: &str) -> Result<Self, ConfigError> {
-        let raw: RawConfig = serde_json::from_str(json).map_err(ConfigError::Shape)?;
+        // By way of an object: a list would pass for the fields in their order.
+        let object: serde_json::Map<String, serde_json::Value> =
+            serde_json::from_str(json).map_err(ConfigError::Shape)?;
+        let raw: RawConfig = serde_json::from_value(object.into()).map_err(ConfigError::Shape)?;
         if raw.keys.len().max(raw.values.len()).max(raw.allow.len()) > ENTRIES_MAX {
             return Err(ConfigError::TooLarge);
         }

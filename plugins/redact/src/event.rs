@@ -57,11 +57,11 @@ fn string(
 ) -> Result<Option<String>, NotJson> {
     let raw = text.get(token.raw.clone()).ok_or(NotJson)?;
     let value = decode(raw)?;
-    if let Some(name) = announced(scanner, text, token)? {
-        if let Some(new) = named(scanner, name, &value) {
-            counts.push(name.code);
-            return Ok(Some(new));
-        }
+    if let Some(name) = announced(scanner, text, token)?
+        && let Some(new) = named(scanner, name, &value)
+    {
+        counts.push(name.code);
+        return Ok(Some(new));
     }
     if !scanner.has_literal(&value) || is_blob(&value) {
         return Ok(None);
@@ -69,7 +69,7 @@ fn string(
     if !token.is_key && nesting < NESTING_MAX && is_document(&value) {
         return rewrite(scanner, &value, None, nesting + 1, counts);
     }
-    let found = scanner.scan(&value, Edge::End, false);
+    let found = scanner.scan(&value, Edge::End, 0);
     if found.matches.is_empty() {
         return Ok(None);
     }
@@ -95,7 +95,8 @@ fn named(scanner: &Scanner, name: Name, value: &str) -> Option<String> {
         Holds::Cookie => (is_header_secret(name, value) || is_secret(value, Strength::Weak, Form::Json)).then_some(0),
     }?;
     let secret = value.get(at..)?;
-    (!scanner.is_allowed(secret)).then(|| masked(value, &[Match { start: at, end: value.len(), code: name.code }]))
+    (!scanner.is_allowed(secret))
+        .then(|| masked(value, &[Match { from: 0, start: at, end: value.len(), code: name.code }]))
 }
 
 /// A text with each match replaced by its mark.

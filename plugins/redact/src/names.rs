@@ -190,9 +190,13 @@ impl Names {
 
     /// What a name announces whose beginning may stand in an earlier text.
     pub(crate) fn classify_cut(&self, name: &[u8]) -> Option<Name> {
+        if !name.last().is_some_and(u8::is_ascii_alphanumeric) {
+            return None;
+        }
         let letters = Letters::of(name);
         let word = letters.without_number();
-        let ending = ENDINGS.iter().find(|ending| {
+        // The last is the most general.
+        let ending = ENDINGS.iter().rfind(|ending| {
             let cut = ending.word.len().saturating_sub(word.len());
             let enough = if ending.awaited { (1..PART_MIN).contains(&cut) } else { cut > 0 && word.len() >= PART_MIN };
             enough && ending.word.as_bytes().ends_with(word)
@@ -204,7 +208,8 @@ impl Names {
     pub(crate) fn inner(&self, text: &[u8]) -> Option<Context> {
         let letters = Letters::of(text);
         let word = letters.word();
-        ENDINGS.iter().filter(|ending| ending.awaited && !word.is_empty()).find_map(|ending| {
+        let solid = text.last().is_some_and(u8::is_ascii_alphanumeric);
+        ENDINGS.iter().filter(|ending| ending.awaited && solid).find_map(|ending| {
             let cut = (1..PART_MIN).find(|cut| {
                 let rest = ending.word.as_bytes().get(*cut..).unwrap_or_default();
                 rest.len() > word.len() && rest.starts_with(word)
@@ -213,21 +218,31 @@ impl Names {
         })
     }
 
-    /// The canonical text of an unfinished name that stands from `start` to the end.
-    pub(crate) fn partial(&self, bytes: &[u8], start: usize) -> Option<Context> {
+    /// The canonical text of an unfinished name that stands from `start` to the end. One that was begun is waited for from
+    /// its first letter on.
+    pub(crate) fn partial(&self, bytes: &[u8], start: usize, begun: bool) -> Option<Context> {
         let tail = &bytes[start..];
-        if tail.len() < PART_MIN || !tail.iter().all(|byte| is_name_byte(*byte)) || !begins_part(bytes, tail.len()) {
-            return None;
-        }
-        let letters = Letters::of(tail);
+        // An option's dashes and a tag's bracket are part of what makes it one.
+        let (lead, name) = match tail {
+            [b'-', b'-', name @ ..] => ("--", name),
+            [b'<', name @ ..] => ("<", name),
+            name => ("", name),
+        };
+        let least = match lead {
+            "" if !begun => PART_MIN,
+            "<" => 0,
+            _ => 1,
+        };
+        let letters = Letters::of(name);
         let word = letters.word();
-        if word.len() < PART_MIN {
+        let named = name.iter().all(|byte| is_name_byte(*byte)) && (!lead.is_empty() || begins_part(bytes, name.len()));
+        if word.len() < least || !named {
             return None;
         }
         let known = ENDINGS.iter().filter(|ending| ending.awaited).map(|ending| ending.word);
         let mut all = known.chain(self.extra.iter().map(String::as_str));
         let whole = all.find(|whole| whole.len() > word.len() && whole.as_bytes().starts_with(word))?;
-        Some(Context::Text(whole.get(..word.len())?.to_owned()))
+        Some(Context::Text(format!("{lead}{}", whole.get(..word.len())?)))
     }
 
     /// Whether undecoded text has a name here, and something that may assign to it or the end of a string after it.
@@ -295,12 +310,16 @@ pub(crate) fn around(bytes: &[u8], start: usize, end: usize) -> (usize, usize) {
 fn assigns(bytes: &[u8], from: usize, to: usize) -> Option<bool> {
     let rest = &bytes[to..];
     let closers = rest.iter().take(8).take_while(|byte| b"\"'`\\]".contains(byte)).count();
-    let rest = &rest[closers..];
+    let (closed, rest) = rest.split_at(closers);
     let spaces = rest.iter().take(16).take_while(|byte| matches!(byte, b' ' | b'\t')).count();
     let next = rest.get(spaces)?;
     let option = spaces > 0 && bytes[from] == b'-';
     let quoted = spaces > 0 && matches!(next, b'\'' | b'"' | b'\\');
-    Some(matches!(next, b':' | b'=' | b'>') || option || quoted)
+    let found = matches!(next, b':' | b'=' | b'>') || option || quoted;
+    // A quote that is not escaped is the end of the string that is looked at.
+    let escaped = |at: usize| closed[..at].iter().rev().take_while(|byte| **byte == b'\\').count() % 2 == 1;
+    let ended = closed.iter().enumerate().any(|(at, byte)| *byte == b'"' && !escaped(at));
+    if !found && ended { None } else { Some(found) }
 }
 
 fn is_name_byte(byte: u8) -> bool {

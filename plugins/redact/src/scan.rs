@@ -23,6 +23,8 @@ pub(crate) enum Edge {
 /// A secret: bytes `start..end` of the text become `[REDACTED:code]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Match {
+    /// Where the rule began: at the name, the scheme, the prefix. Without what stands from there on it would not be found.
+    pub(crate) from: usize,
     pub(crate) start: usize,
     pub(crate) end: usize,
     pub(crate) code: &'static str,
@@ -38,6 +40,8 @@ pub(crate) struct Open {
     pub(crate) code: &'static str,
     /// Stands in for the text that went out when the next one comes.
     pub(crate) context: Context,
+    /// Its beginning would have to be in an earlier text.
+    pub(crate) guess: bool,
 }
 
 /// Text of our own making that brings the rules into the state in which a text left them. Never the text itself.
@@ -96,9 +100,19 @@ const TAIL_MAX: usize = 40;
 // === impl Found ===
 
 impl Found {
-    pub(crate) fn add(&mut self, start: usize, end: usize, code: &'static str) {
+    pub(crate) fn add(&mut self, from: usize, start: usize, end: usize, code: &'static str) {
         self.until = self.until.max(end);
-        self.matches.push(Match { start, end, code });
+        self.matches.push(Match { from, start, end, code });
+    }
+
+    /// Whether a match ends there.
+    pub(crate) fn ends_at(&self, at: usize) -> bool {
+        at > 0 && self.until == at
+    }
+
+    /// The first byte at or after `at` that no match has.
+    pub(crate) fn after(&self, at: usize) -> usize {
+        at.max(self.until)
     }
 
     pub(crate) fn open(&mut self, open: Open) {
@@ -112,6 +126,7 @@ impl Found {
             let overlaps = later.start < earlier.end;
             if overlaps {
                 earlier.end = earlier.end.max(later.end);
+                earlier.from = earlier.from.min(later.from);
             }
             overlaps
         });
@@ -214,14 +229,15 @@ impl Scanner {
 
     /// Whether the last bytes of a text, undecoded, may be the beginning of a literal.
     pub(crate) fn ends_open(&self, tail: &[u8]) -> bool {
-        self.partial(tail).is_some()
+        self.partial(tail, 0).is_some()
     }
 
-    /// Finds what there is. With `cut` the text may go on in the middle of something from an earlier one.
-    pub(crate) fn scan(&self, text: &str, edge: Edge, cut: bool) -> Found {
+    /// Finds what there is. The first `base` bytes are a context; without one, a text with an open edge may itself go on in
+    /// the middle of something from an earlier one.
+    pub(crate) fn scan(&self, text: &str, edge: Edge, base: usize) -> Found {
         let bytes = text.as_bytes();
         let mut found = Found::default();
-        if cut {
+        if edge == Edge::Open && base == 0 {
             self.scan_head(text, edge, &mut found);
         }
         let mut name_until = 0;
@@ -240,16 +256,16 @@ impl Scanner {
                 Anchor::Url => url::find(text, start, end, edge, &mut found),
                 Anchor::Block => block::find(text, start, edge, &mut found),
                 Anchor::Command => command::find(text, start, end, edge, &mut found),
-                Anchor::Value(index) if text[start..].starts_with(&self.values[index]) => {
-                    found.add(start, end, "value")
+                Anchor::Value(index) if part(text, start..).starts_with(&self.values[index]) => {
+                    found.add(start, start, end, "value")
                 }
                 Anchor::Value(_) => {}
             }
         }
         if edge == Edge::Open {
-            found.opens.extend(self.partial(bytes));
+            found.opens.extend(self.partial(bytes, base));
         }
-        found.matches.retain(|found| !self.is_allowed(&text[found.start..found.end]));
+        found.matches.retain(|found| !self.is_allowed(part(text, found.start..found.end)));
         found.merge();
         found
     }
@@ -263,9 +279,9 @@ impl Scanner {
         for (index, cut, rest) in self.values_cut(bytes, edge == Edge::Open) {
             if bytes.len() < rest.len() {
                 let context = Context::Value { index, taken: cut + bytes.len() };
-                found.open(Open { start: 0, redact: None, code: "value", context });
+                found.open(Open { start: 0, redact: None, code: "value", context, guess: true });
             } else {
-                found.add(0, rest.len(), "value");
+                found.add(0, 0, rest.len(), "value");
             }
         }
         assign::find_head(&self.names, text, edge, found);
@@ -286,7 +302,7 @@ impl Scanner {
     }
 
     /// The longest beginning of a literal that stands at the end.
-    fn partial(&self, bytes: &[u8]) -> Option<Open> {
+    fn partial(&self, bytes: &[u8], base: usize) -> Option<Open> {
         let from = bytes.len().saturating_sub(TAIL_MAX);
         for (index, value) in self.values.iter().enumerate() {
             let whole = value.as_bytes();
@@ -294,7 +310,13 @@ impl Scanner {
             if let Some(taken) = (VALUE_PART_MIN..=longest).rev().find(|taken| bytes.ends_with(&whole[..*taken])) {
                 let start = bytes.len() - taken;
                 let redact = (taken > VALUE_PART_MIN).then_some(start);
-                return Some(Open { start, redact, code: "value", context: Context::Value { index, taken } });
+                return Some(Open {
+                    start,
+                    redact,
+                    code: "value",
+                    context: Context::Value { index, taken },
+                    guess: false,
+                });
             }
         }
         let word = bytes[from..]
@@ -306,15 +328,24 @@ impl Scanner {
             let context = self
                 .partial_token(bytes, start, tail)
                 .or_else(|| block::partial(bytes, start))
-                .or_else(|| self.names.partial(bytes, start))?;
-            Some(Open { start, redact: None, code: "", context })
+                .or_else(|| self.names.partial(bytes, start, start < base))?;
+            Some(Open { start, redact: None, code: "", context, guess: false })
         })
     }
 
     fn partial_token(&self, bytes: &[u8], start: usize, tail: &[u8]) -> Option<Context> {
-        // One byte is made good by `scan_head`; up to three are common enough in words to ask for a clear beginning.
-        let bounded = if tail.len() < 4 { strict_boundary(bytes, start) } else { boundary(bytes, start) };
-        if tail.len() < 2 || !bounded {
+        if matches!(tail, b":" | b":A") {
+            let digits = bytes[..start].iter().rev().take_while(|byte| byte.is_ascii_digit()).count();
+            let context = if tail.len() == 1 { "00000000:" } else { "00000000:A" };
+            return (digits >= 8 || digits == start).then(|| Context::Text(context.to_owned()));
+        }
+        // Up to three bytes are common enough in words to ask for a clear beginning; "it's" is none.
+        let bounded = match tail.len() {
+            1 => strict_boundary(bytes, start) && !bytes[..start].ends_with(b"'"),
+            2 | 3 => strict_boundary(bytes, start),
+            _ => boundary(bytes, start),
+        };
+        if !bounded {
             return None;
         }
         let at = self.literals.partition_point(|literal| literal.as_bytes() < tail);
@@ -340,21 +371,27 @@ pub(crate) fn boundary(bytes: &[u8], at: usize) -> bool {
         [.., b'\\', b'n' | b't' | b'r' | b'b' | b'f'] => true,
         [.., b'%', high, low] if high.is_ascii_hexdigit() && low.is_ascii_hexdigit() => true,
         [.., b'\\', b'u', b'0', b'0', _, _] => true,
-        // The end of a colour.
-        [.., b'm'] => {
-            let rest = before[..at - 1].iter().rev().take(12).find(|byte| !byte.is_ascii_digit() && **byte != b';');
-            rest == Some(&b'[')
-        }
-        _ => false,
+        _ => ends_colour(before),
     }
+}
+
+/// Whether a text ends in `[32m`, the end of a terminal's colour.
+fn ends_colour(text: &[u8]) -> bool {
+    let Some((b'm', before)) = text.split_last() else { return false };
+    before.iter().rev().take(12).find(|byte| !byte.is_ascii_digit() && **byte != b';') == Some(&b'[')
 }
 
 /// Whether what is before `at` is the edge of a word, a string or a value.
 pub(crate) fn strict_boundary(bytes: &[u8], at: usize) -> bool {
     match &bytes[..at] {
         [] => true,
-        [.., last] if last.is_ascii_whitespace() || b"\"'`=:([{,;&@/|<>".contains(last) => true,
+        [.., last] if !last.is_ascii() || last.is_ascii_whitespace() || b"\"'`=:([{,;&@/|<>".contains(last) => true,
         [.., b'\\', b'n' | b't' | b'r'] => true,
-        _ => false,
+        before => ends_colour(before),
     }
+}
+
+/// Bytes of a text. Ranges come from ASCII bytes found in it, so they are characters' too; were one not, it is empty.
+pub(crate) fn part(text: &str, range: impl std::slice::SliceIndex<str, Output = str>) -> &str {
+    text.get(range).unwrap_or_default()
 }

@@ -131,12 +131,12 @@ impl<'a> Stream<'a> {
                 start..text.len()
             })
             .collect();
-        let mut found = self.scanner.scan(&text, Edge::Open, base == 0);
+        let mut found = self.scanner.scan(&text, Edge::Open, base);
         // A secret whose mark is out is blanked as it comes: nothing to wait for.
         let running = found.opens.iter().any(|open| open.start < base) && self.carry.marked;
-        let waiting = found.opens.iter().filter(|open| !(running && open.start < base)).map(|open| open.start).min();
+        let waiting = found.opens.iter().map(|open| open.start).min().filter(|_| !running);
         let hold = match (now, waiting) {
-            (false, Some(start)) => self.hold_from(&ranges, start.max(base), base, &found.matches),
+            (false, Some(start)) => hold_from(&ranges, start.max(base), base, &found.matches),
             _ => self.pieces.len(),
         };
         if hold == 0 {
@@ -144,7 +144,8 @@ impl<'a> Stream<'a> {
         }
         let carry = if hold < self.pieces.len() {
             let at = ranges[hold].start;
-            let spans = found.matches.iter().any(|found| found.start < base && found.end > at) || running;
+            // What began before this call still spans only what is held as a whole.
+            let spans = found.matches.iter().any(|found| found.from < base && found.end > at);
             if spans { self.carry.clone() } else { Carry::default() }
         } else {
             self.carry_on(&text, base, &mut found.matches, &found.opens)
@@ -155,32 +156,15 @@ impl<'a> Stream<'a> {
         self.carry = carry;
     }
 
-    /// The first piece to hold: the one that `start` lies in, or an earlier one that a match shares with it.
-    fn hold_from(&self, ranges: &[Range<usize>], start: usize, base: usize, matches: &[Match]) -> usize {
-        let piece_of = |at: usize| ranges.iter().position(|range| at < range.end).unwrap_or(ranges.len());
-        let mut hold = piece_of(start);
-        while let Some(boundary) = ranges.get(hold).map(|range| range.start).filter(|_| hold > 0) {
-            let spans = |found: &&Match| {
-                found.start < boundary && found.end > boundary && !(self.carry.marked && found.start < base)
-            };
-            match matches.iter().find(spans) {
-                Some(found) => hold = piece_of(found.start.max(base)).min(hold - 1),
-                None => break,
-            }
-        }
-        hold
-    }
-
     /// Ends with something open: redacts what is there of it, and keeps how it goes on.
     fn carry_on(&self, text: &str, base: usize, matches: &mut Vec<Match>, opens: &[Open]) -> Carry {
-        if self.carry.marked && opens.iter().any(|open| open.start < base) {
-            matches.retain(|found| found.end <= base);
-            matches.push(Match { start: 0, end: text.len(), code: "" });
-            return self.carry.clone();
+        if let Some(open) = opens.iter().find(|open| self.carry.marked && open.start < base) {
+            *matches = vec![Match { from: 0, start: 0, end: text.len(), code: "" }];
+            return Carry { context: Some(open.context.clone()), marked: true };
         }
         let certain = opens.iter().filter(|open| open.redact.is_some()).min_by_key(|open| open.redact);
         let Some(open) = certain else {
-            let open = opens.iter().min_by_key(|open| open.start);
+            let open = opens.iter().min_by_key(|open| (open.guess, open.start));
             return Carry { context: open.map(|open| open.context.clone()), marked: false };
         };
         let start = open.redact.unwrap_or(text.len());
@@ -190,9 +174,22 @@ impl<'a> Stream<'a> {
             _ => (start, open.code),
         };
         matches.truncate(first);
-        matches.push(Match { start, end: text.len(), code });
+        matches.push(Match { from: start, start, end: text.len(), code });
         Carry { context: Some(open.context.clone()), marked: true }
     }
+}
+
+/// The first piece to hold: the one that `start` lies in, or an earlier one that a match shares with it.
+fn hold_from(ranges: &[Range<usize>], start: usize, base: usize, matches: &[Match]) -> usize {
+    let piece_of = |at: usize| ranges.iter().position(|range| at < range.end).unwrap_or(ranges.len());
+    let mut hold = piece_of(start);
+    while let Some(boundary) = ranges.get(hold).map(|range| range.start).filter(|_| hold > 0) {
+        match matches.iter().find(|found| found.from < boundary && found.end > boundary) {
+            Some(found) => hold = piece_of(found.from.max(base)).min(hold - 1),
+            None => break,
+        }
+    }
+    hold
 }
 
 /// A piece with its part of the matches replaced: the mark where a match begins, nothing where it goes on.

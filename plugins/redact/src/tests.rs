@@ -1,6 +1,8 @@
 //! What is redacted and what is not, as data. The secrets are made up here, from their formats, so that no file of this
 //! project holds one.
 
+#![allow(clippy::string_slice, reason = "a test may panic")]
+
 mod rules;
 mod streams;
 

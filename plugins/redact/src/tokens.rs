@@ -190,7 +190,8 @@ impl Token {
             return;
         }
         let from = start + prefix.len();
-        if missing == 0 && !self.bounded(bytes, start) {
+        // Where a mark will stand before it, it has its boundary.
+        if missing == 0 && !found.ends_at(start) && !self.bounded(bytes, start) {
             return;
         }
         // What is not secret in a prefix stays on the page.
@@ -201,16 +202,15 @@ impl Token {
             let redact = (length > 0).then_some(secret);
             // What follows must be taken for the rest: of a fixed length what is missing, else of any length.
             let filler = if self.max < ANY || redact.is_none() { length } else { self.min };
-            found.open(Open { start, redact, code: self.code, context: self.context(filler) });
+            found.open(Open { start, redact, code: self.code, context: self.context(filler), guess: missing > 0 });
         } else if length >= self.min && length <= self.max && self.accepts(&bytes[from..end]) {
-            found.add(secret, end, self.code);
+            found.add(start, secret, end, self.code);
         }
     }
 
     /// How many bytes of the prefix an earlier text may have taken without being waited for.
     pub(crate) fn beheadings(&self) -> std::ops::RangeInclusive<usize> {
-        // A colon and what follows it is not looked at before the two capitals are there.
-        1..=if self.prefix == ":AA" { 2 } else { 1 }
+        1..=usize::from(self.prefix != ":AA")
     }
 
     /// Whether a text goes on with this token, `missing` bytes after its beginning.
@@ -228,7 +228,7 @@ impl Token {
         let Some(rest) = self.prefix.get(missing..) else { return };
         if edge == Edge::Open && text.len() < rest.len() && rest.starts_with(text) {
             let context = Context::Text(self.prefix.get(..missing + text.len()).unwrap_or_default().to_owned());
-            found.open(Open { start: 0, redact: None, code: self.code, context });
+            found.open(Open { start: 0, redact: None, code: self.code, context, guess: true });
         } else {
             self.find(text, 0, missing, edge, found);
         }
@@ -254,9 +254,14 @@ impl Token {
     }
 
     fn run(&self, bytes: &[u8], from: usize) -> usize {
-        let limit = bytes.len().min(from + self.max + 1);
-        let run = bytes[from..limit].iter().take_while(|byte| CLASSES[usize::from(**byte)] & self.class != 0);
-        from + run.count()
+        let limit = bytes.len().min(from + self.max + 5);
+        let length =
+            bytes[from..limit].iter().take_while(|byte| CLASSES[usize::from(**byte)] & self.class != 0).count();
+        // Five dashes are the edge of a block.
+        let block = (self.class & DASH != 0 && length >= 5)
+            .then(|| bytes[from..from + length].windows(5).position(|window| window == b"-----"))
+            .flatten();
+        from + block.unwrap_or(length)
     }
 
     fn bounded(&self, bytes: &[u8], start: usize) -> bool {

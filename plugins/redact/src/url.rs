@@ -1,7 +1,7 @@
 //! Passwords in URLs: `scheme://user:password@host`, and tokens that stand for the user.
 
 use crate::{
-    scan::{Context, Edge, Found, Open},
+    scan::{Context, Edge, Found, Open, part},
     value::is_placeholder,
 };
 
@@ -41,7 +41,13 @@ pub(crate) fn find(text: &str, start: usize, from: usize, edge: Edge, found: &mu
             Some(colon) => (Some(from + colon + 1), "x://u:00000000"),
         };
         let scheme = bytes[..start].iter().rev().take(12).take_while(|byte| byte.is_ascii_alphanumeric()).count();
-        found.open(Open { start: start - scheme, redact, code: CODE, context: Context::Text(context.to_owned()) });
+        found.open(Open {
+            start: start - scheme,
+            redact,
+            code: CODE,
+            context: Context::Text(context.to_owned()),
+            guess: false,
+        });
         return;
     }
     let Some(at) = at else { return };
@@ -50,8 +56,9 @@ pub(crate) fn find(text: &str, start: usize, from: usize, edge: Edge, found: &mu
         None if at >= TOKEN_MIN && authority[..at].iter().any(u8::is_ascii_digit) => from..from + at,
         None => return,
     };
-    if !is_placeholder(&text[secret.clone()]) {
-        found.add(secret.start, secret.end, CODE);
+    // What an earlier pass left must not make a password of what was none.
+    if !is_placeholder(part(text, secret.clone())) && !part(text, from..end).contains("[REDACTED:") {
+        found.add(start, secret.start, secret.end, CODE);
     }
 }
 

@@ -105,7 +105,8 @@ const STOPWORDS: &[&str] = &[
 /// Whether a value is to be redacted.
 pub(crate) fn is_secret(value: &str, strength: Strength, form: Form) -> bool {
     let value = value.trim();
-    if value.is_empty() || is_placeholder(value) {
+    // What an earlier pass left must not make a value of what was none.
+    if value.is_empty() || is_placeholder(value) || value.contains("[REDACTED:") {
         return false;
     }
     let digits = value.bytes().any(|byte| byte.is_ascii_digit());
@@ -173,7 +174,7 @@ fn is_reference(value: &str, form: Form) -> bool {
     // `password=db_password)` hands a variable on; `x.y.z` without a digit is a path in code.
     let names_itself = ["password", "passwd", "secret", "token", "key", "pwd"].iter().any(|end| lower.ends_with(end));
     let spaced = matches!(form, Form::Spaced { .. });
-    (names_itself && !digits) || (!digits && value.contains('.')) || (spaced && !digits && value.contains('_'))
+    !digits && (names_itself || value.contains('.') || (spaced && value.contains('_')))
 }
 
 fn is_identifier(value: &str) -> bool {

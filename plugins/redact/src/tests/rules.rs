@@ -122,7 +122,7 @@ fn blocks_go_with_all_their_lines() {
         serde_json::json!({ "type": "service_account", "private_key": key_block("PRIVATE KEY", 25, "\n") + "\n" });
     assert_eq!(
         alone(&redactor, &account.to_string()),
-        r#"{"private_key":"[REDACTED:private_key]","type":"service_account"}"#
+        r#"{"private_key":"[REDACTED:private_key]\n","type":"service_account"}"#
     );
     for innocent in [
         "look for -----BEGIN PRIVATE KEY----- in the file and so on",
