@@ -94,6 +94,8 @@ fn install_first() -> Result<Recorder, MetricsError> {
     let handle = recorder.handle();
     ::metrics::set_global_recorder(recorder).map_err(|_| MetricsError::Taken)?;
     names::describe();
+    // Shown from the start, as the data path's are.
+    skipped_records(0);
     Ok(Recorder(handle))
 }
 
@@ -242,6 +244,7 @@ mod tests {
         assert!(values["task_logger_events_dead_total{reason=\"other\"}"] >= 1.0);
         assert!(values["task_logger_fsync_seconds_bucket{le=\"0.0025\"}"] >= 1.0);
         let text = recorder.render();
+        assert!(values.contains_key(SKIPPED_RECORDS) && values.contains_key(FILES_CREATED));
         assert!(text.contains("# HELP task_logger_events_total"), "{text}");
         assert!(!text.contains("made:up") && !text.contains("producer's text"), "{text}");
     }
