@@ -16,7 +16,7 @@ mod table;
 mod values;
 
 pub use resolve::{Input, Invalid, Problem, resolve};
-pub use table::{Default, Kind, SETTINGS, Setting, readme_table};
+pub use table::{Kind, SETTINGS, Setting, Unset, readme_table};
 
 /// The service's settings, checked and resolved.
 #[derive(Clone, Debug)]

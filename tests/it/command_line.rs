@@ -5,7 +5,7 @@ use std::{
     path::Path,
     process::{Command, Output, Stdio},
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use serde_json::Value;
@@ -147,6 +147,62 @@ fn real_sessions_are_the_same_in_both_streams() {
         assert!(entries.len() > session.lines().count());
         assert_eq!(field(entries.last().unwrap(), "type"), "task:completed");
     }
+}
+
+/// A session that goes on: the program with a line taken, its input still open.
+fn going_on(server: &RedisServer) -> std::process::Child {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_task-logger"))
+        .args(["publish", "--stream-json", "--task-id", "t-1"])
+        .env_clear()
+        .env("REDIS_URL", server.url())
+        .stdin(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    child.stdin.as_mut().unwrap().write_all(b"a line\n").unwrap();
+    let mut redis = server.connect();
+    wait_until("the line was published while the input is open", || {
+        redis::cmd("XLEN").arg("task_events").query::<u64>(&mut redis).unwrap() == 3
+    });
+    child
+}
+
+fn interrupt(child: &std::process::Child) {
+    let pid = rustix::process::Pid::from_child(child);
+    rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+}
+
+fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while !done() {
+        assert!(Instant::now() < deadline, "{what}: not within 30 s");
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn an_interrupted_session_still_ends_its_task() {
+    let Some(server) = RedisServer::start() else { return };
+    let mut child = going_on(&server);
+    interrupt(&child);
+    drop(child.stdin.take());
+    assert!(child.wait().unwrap().success());
+    let config =
+        RedisConfig { url: server.url(), stream: "task_events".into(), group: "g".into(), event_max: EVENT_MAX };
+    let entries = entries(&RedisStream::new(config).unwrap());
+    assert_eq!(field(entries.last().unwrap(), "type"), "task:failed");
+}
+
+#[test]
+fn a_second_signal_ends_at_once() {
+    let Some(server) = RedisServer::start() else { return };
+    let mut child = going_on(&server);
+    // Two that come close together are one to the process, so they are sent until it ends.
+    wait_until("the program ended", || {
+        interrupt(&child);
+        child.try_wait().unwrap().is_some()
+    });
+    assert_eq!(child.wait().unwrap().code(), Some(130));
 }
 
 #[test]
