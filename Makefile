@@ -73,11 +73,12 @@ test-task-logger: test ## The same, under the name of the spec
 bench: setup-redis plugins ## Measure events per second
 	cargo bench $(CARGO_FLAGS) --profile release --bench drain -- $(ARGS)
 
+# Documentation is made for those who work on the code: with private items, so that links to them lead somewhere.
 lint: setup ## Check format, lints and documentation
 	cargo fmt --all -- --check
 	cargo clippy $(CARGO_FLAGS) --release --workspace --all-targets -- -D warnings
 	cargo clippy $(CARGO_FLAGS) --release --target $(PLUGIN_TARGET) $(PLUGINS:%=-p %) -p guests -- -D warnings
-	RUSTDOCFLAGS='-D warnings' cargo doc $(CARGO_FLAGS) --release --workspace --no-deps --document-private-items
+	RUSTDOCFLAGS='-D warnings -A rustdoc::private_intra_doc_links' cargo doc $(CARGO_FLAGS) --release --workspace --no-deps --document-private-items
 
 clean: ## Remove what was built, and the folders of demos
 	rm -rf target data/demo-*

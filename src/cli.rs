@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, ffi::OsString, path::PathBuf};
 
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
-use crate::config::{Default, SETTINGS, Setting};
+use crate::config::{SETTINGS, Setting, Unset};
 
 /// What was asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -171,8 +171,8 @@ fn with_settings(command: Command, names: Option<&[&str]>) -> Command {
 
 fn arguments(setting: &Setting) -> Vec<Arg> {
     let default = match setting.default {
-        Default::Is(text) => text.to_owned(),
-        Default::Means(words) => words.replace('`', ""),
+        Unset::Is(text) => text.to_owned(),
+        Unset::Means(words) => words.replace('`', ""),
     };
     let help = format!("{} [{}; default: {default}]", setting.help.replace('`', ""), setting.name);
     let argument = |name: String, flag: String| {

@@ -1,6 +1,6 @@
 //! Settings: every variable is also a flag. All problems are reported at once, each with name, value and rule.
 //!
-//! Two stages: [`resolve`] first takes each value by itself (flag, else variable, else file for secrets, else default), then
+//! Two stages: [`resolve()`] first takes each value by itself (flag, else variable, else file for secrets, else default), then
 //! looks at all of them together. Neither has a side effect; secrets' files are read.
 
 use std::{
@@ -16,7 +16,7 @@ mod table;
 mod values;
 
 pub use resolve::{Input, Invalid, Problem, resolve};
-pub use table::{Default, Kind, SETTINGS, Setting, readme_table};
+pub use table::{Kind, SETTINGS, Setting, Unset, readme_table};
 
 /// The service's settings, checked and resolved.
 #[derive(Clone, Debug)]

@@ -12,7 +12,7 @@ use std::{
 use super::{
     Config, Fsync, Required, Secret,
     near_miss::near_miss,
-    table::{self, Default, Kind, Setting},
+    table::{self, Kind, Setting, Unset},
     values,
 };
 use crate::layout;
@@ -21,7 +21,7 @@ use crate::layout;
 const SECRET_FILE_MAX: u64 = 64 * 1024;
 
 /// Where values come from. Made from the process by `main`, by hand in tests.
-#[derive(Clone, Debug, std::default::Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Input {
     /// Values of flags, by variable name (`API_TOKEN_FILE` for `--api-token-file`).
     pub flags: BTreeMap<String, String>,
@@ -209,8 +209,8 @@ impl Taking<'_> {
             return self.file(&file_name, &path);
         }
         match setting.default {
-            Default::Is(text) => Some(text.to_owned()),
-            Default::Means(_) => None,
+            Unset::Is(text) => Some(text.to_owned()),
+            Unset::Means(_) => None,
         }
     }
 

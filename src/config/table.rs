@@ -13,7 +13,7 @@ pub struct Setting {
     /// What its value must look like.
     pub kind: Kind,
     /// What holds when it is unset.
-    pub default: Default,
+    pub default: Unset,
     /// One line for `--help` and the README.
     pub help: &'static str,
 }
@@ -53,14 +53,14 @@ pub enum Kind {
 
 /// What holds when a setting is unset.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Default {
+pub enum Unset {
     /// This text, read like any value.
     Is(&'static str),
     /// Nothing, or something that follows from other settings, in words.
     Means(&'static str),
 }
 
-const fn setting(name: &'static str, kind: Kind, default: Default, help: &'static str) -> Setting {
+const fn setting(name: &'static str, kind: Kind, default: Unset, help: &'static str) -> Setting {
     Setting { name, flag: None, kind, default, help }
 }
 
@@ -71,91 +71,91 @@ pub const SETTINGS: &[Setting] = &[
     setting(
         "REDIS_URL",
         Kind::RedisUrl,
-        Default::Means("the embedded stream"),
+        Unset::Means("the embedded stream"),
         "Redis that holds the stream; unset: the embedded stream in `STREAM_DIR`",
     ),
-    setting("LOGS_DIR", Kind::Path, Default::Is("./data/logs/tasks"), "Folder of the task directories"),
-    setting("REDIS_STREAM", Kind::Text, Default::Is("task_events"), "Name of the stream"),
+    setting("LOGS_DIR", Kind::Path, Unset::Is("./data/logs/tasks"), "Folder of the task directories"),
+    setting("REDIS_STREAM", Kind::Text, Unset::Is("task_events"), "Name of the stream"),
     setting(
         "REDIS_CONSUMER_GROUP",
         Kind::Text,
-        Default::Is("task-logger"),
+        Unset::Is("task-logger"),
         "Consumer group that shows the published position",
     ),
     setting(
         "MAX_BATCH_SIZE",
         Kind::Number(1, 10_000),
-        Default::Is("10"),
+        Unset::Is("10"),
         "Entries a read when the reader has caught up; reads grow under backlog",
     ),
-    setting("PORT", Kind::Number(0, 65_535), Default::Is("8090"), "HTTP port; 0: any free one"),
-    setting("LOG_LEVEL", Kind::Level, Default::Is("INFO"), "Least level of the service's own log, on stderr"),
+    setting("PORT", Kind::Number(0, 65_535), Unset::Is("8090"), "HTTP port; 0: any free one"),
+    setting("LOG_LEVEL", Kind::Level, Unset::Is("INFO"), "Least level of the service's own log, on stderr"),
     setting(
         "HOST",
         Kind::Host,
-        Default::Means("`127.0.0.1`; with `API_TOKEN` set `0.0.0.0`"),
+        Unset::Means("`127.0.0.1`; with `API_TOKEN` set `0.0.0.0`"),
         "Address that HTTP listens on",
     ),
-    setting("API_TOKEN", Kind::Secret, Default::Means("no token"), "Bearer token that HTTP asks for"),
+    setting("API_TOKEN", Kind::Secret, Unset::Means("no token"), "Bearer token that HTTP asks for"),
     setting(
         "PLUGINS_DIR",
         Kind::Paths,
-        Default::Is("./data/plugins"),
+        Unset::Is("./data/plugins"),
         "Folders of plugins, split by `:`; of equal file names the last wins",
     ),
     setting(
         "REQUIRED_PLUGINS",
         Kind::Names,
-        Default::Means("redactors, once live"),
+        Unset::Means("redactors, once live"),
         "Plugins without which nothing is read: manifest names split by commas, or `none`",
     ),
-    setting("PLUGIN_MEMORY_MAX", Kind::Size(MIB, 4096 * MIB), Default::Is("64MiB"), "Most memory of a plugin instance"),
+    setting("PLUGIN_MEMORY_MAX", Kind::Size(MIB, 4096 * MIB), Unset::Is("64MiB"), "Most memory of a plugin instance"),
     setting(
         "PLUGIN_TIMEOUT_MAX",
         Kind::Time(Duration::from_millis(1), Duration::from_secs(600)),
-        Default::Is("1s"),
+        Unset::Is("1s"),
         "Most CPU time of a plugin call",
     ),
     setting(
         "HOLD_MAX",
         Kind::Time(Duration::ZERO, Duration::from_secs(60)),
-        Default::Is("1s"),
+        Unset::Is("1s"),
         "Longest time that a redactor may hold an event back",
     ),
     setting(
         "FSYNC",
         Kind::Fsync,
-        Default::Is("always"),
+        Unset::Is("always"),
         "When the journal is synced; publishing waits for it except with `never`",
     ),
-    setting("LANES", Kind::Number(1, 256), Default::Means("one per core"), "Threads that run plugins"),
-    setting("READ_WINDOW", Kind::Size(MIB, 4096 * MIB), Default::Is("32MiB"), "Bytes of events in flight"),
-    setting("MAX_EVENT", Kind::Size(1024, 256 * MIB), Default::Is("16MiB"), "Largest event, all its fields together"),
+    setting("LANES", Kind::Number(1, 256), Unset::Means("one per core"), "Threads that run plugins"),
+    setting("READ_WINDOW", Kind::Size(MIB, 4096 * MIB), Unset::Is("32MiB"), "Bytes of events in flight"),
+    setting("MAX_EVENT", Kind::Size(1024, 256 * MIB), Unset::Is("16MiB"), "Largest event, all its fields together"),
     setting(
         "STATE_DIR",
         Kind::Path,
-        Default::Means("`.task-logger` in `LOGS_DIR`"),
+        Unset::Means("`.task-logger` in `LOGS_DIR`"),
         "Journal and last good plugins; shared by replicas",
     ),
     setting(
         "CACHE_DIR",
         Kind::Path,
-        Default::Means("`task-logger` in `$XDG_CACHE_HOME` or `~/.cache`, else in the system's temp folder"),
+        Unset::Means("`task-logger` in `$XDG_CACHE_HOME` or `~/.cache`, else in the system's temp folder"),
         "Compiled plugins, private to the user",
     ),
-    setting("STREAM_DIR", Kind::Path, Default::Is("./data/stream"), "The embedded stream"),
+    setting("STREAM_DIR", Kind::Path, Unset::Is("./data/stream"), "The embedded stream"),
     setting(
         "SHUTDOWN_GRACE",
         Kind::Time(Duration::from_millis(1), Duration::from_secs(3600)),
-        Default::Is("25s"),
+        Unset::Is("25s"),
         "Longest time that a shutdown waits for work in hand",
     ),
-    setting("LOG_FORMAT", Kind::Format, Default::Is("text"), "Format of the service's own log"),
+    setting("LOG_FORMAT", Kind::Format, Unset::Is("text"), "Format of the service's own log"),
     Setting {
         name: "TASK_LOGGER_URL",
         flag: Some("url"),
         kind: Kind::HttpUrl,
-        default: Default::Means("this machine, `PORT`"),
+        default: Unset::Means("this machine, `PORT`"),
         help: "Address of the running service, for the commands that ask it",
     },
 ];
@@ -258,8 +258,8 @@ pub fn readme_table() -> String {
     let mut table = String::from("| Variable | Flag | Default | What it is | Takes |\n|---|---|---|---|---|\n");
     for setting in SETTINGS {
         let default = match setting.default {
-            Default::Is(text) => format!("`{text}`"),
-            Default::Means(words) => words.to_owned(),
+            Unset::Is(text) => format!("`{text}`"),
+            Unset::Means(words) => words.to_owned(),
         };
         let file = if setting.is_secret() { format!(" (or `{}`)", setting.file_name()) } else { String::new() };
         let (name, flag, help, rule) = (setting.name, setting.flag(), setting.help, setting.kind.rule());

@@ -9,6 +9,7 @@
 )]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr, reason = "a test may fail by a panic")]
 
+mod command_line;
 mod guests;
 mod plugin_files;
 mod plugins;
