@@ -11,6 +11,8 @@ PLUGINS := redact usage transcript
 PLUGIN_TARGET := wasm32-wasip2
 GUEST_DIR := target/$(PLUGIN_TARGET)/release
 BIN := target/release/task-logger
+# One folder, whatever the environment says: the plugins are found below it.
+export CARGO_TARGET_DIR := $(CURDIR)/target
 CARGO_FLAGS ?= --locked
 # Further arguments of the tests, e.g. ARGS='source:: --nocapture'.
 ARGS ?=
@@ -40,12 +42,10 @@ plugins: setup ## Build the bundled plugins into target/plugins
 	cargo build $(CARGO_FLAGS) --release --target $(PLUGIN_TARGET) $(PLUGINS:%=-p %)
 	@mkdir -p target/plugins
 	@for name in $(PLUGINS); do \
-		install -m 0644 "$(GUEST_DIR)/$$name.wasm" "target/plugins/.$$name.wasm.new"; \
-		cmp -s "target/plugins/.$$name.wasm.new" "target/plugins/$$name.wasm" \
-			&& rm "target/plugins/.$$name.wasm.new" || mv "target/plugins/.$$name.wasm.new" "target/plugins/$$name.wasm"; \
-		[ -f "plugins/$$name/$$name.toml" ] || continue; \
 		install -m 0644 "plugins/$$name/$$name.toml" "target/plugins/.$$name.toml.new"; \
 		mv "target/plugins/.$$name.toml.new" "target/plugins/$$name.toml"; \
+		install -m 0644 "$(GUEST_DIR)/$$name.wasm" "target/plugins/.$$name.wasm.new"; \
+		mv "target/plugins/.$$name.wasm.new" "target/plugins/$$name.wasm"; \
 	done
 
 guests: setup ## Build the misbehaving plugins of the tests
@@ -76,6 +76,7 @@ bench: setup-redis plugins ## Measure events per second
 lint: setup ## Check format, lints and documentation
 	cargo fmt --all -- --check
 	cargo clippy $(CARGO_FLAGS) --release --workspace --all-targets -- -D warnings
+	cargo clippy $(CARGO_FLAGS) --release --target $(PLUGIN_TARGET) $(PLUGINS:%=-p %) -p guests -- -D warnings
 	RUSTDOCFLAGS='-D warnings' cargo doc $(CARGO_FLAGS) --release --workspace --no-deps --document-private-items
 
 clean: ## Remove what was built, and the folders of demos

@@ -29,6 +29,7 @@ pub mod checkpoint;
 pub mod files;
 pub mod group;
 pub mod publish;
+mod state_file;
 pub mod table;
 
 use checkpoint::Job;

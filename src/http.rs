@@ -92,6 +92,8 @@ pub struct Limits {
     pub logs_body: u64,
     /// Requests that read through whole files or folders at the same time.
     pub scans: usize,
+    /// A thread of the data path that has work and has not moved for so long makes `/health` answer 503.
+    pub standstill: Duration,
 }
 
 /// State of all handlers.
@@ -105,7 +107,7 @@ struct App {
     guard: guard::Guard,
     limits: Limits,
     body_bytes: Arc<Semaphore>,
-    scans: Semaphore,
+    scans: Arc<Semaphore>,
 }
 
 // === impl Limits ===
@@ -124,6 +126,7 @@ impl Default for Limits {
             events: 100_000,
             logs_body: 256 << 20,
             scans: 8,
+            standstill: Duration::from_secs(30),
         }
     }
 }
@@ -137,7 +140,8 @@ impl App {
         work: impl FnOnce(&Self) -> Result<T, Problem> + Send + 'static,
     ) -> Result<T, Problem> {
         let app = Arc::clone(self);
-        match tokio::task::spawn_blocking(move || work(&app)).await {
+        let span = tracing::Span::current();
+        match tokio::task::spawn_blocking(move || span.in_scope(|| work(&app))).await {
             Ok(done) => done,
             Err(error) => Err(Problem::internal("finish", &error)),
         }
@@ -148,8 +152,15 @@ impl App {
         self: &Arc<Self>,
         work: impl FnOnce(&Self) -> Result<T, Problem> + Send + 'static,
     ) -> Result<T, Problem> {
-        let _place = self.scans.acquire().await.map_err(|error| Problem::internal("wait", &error))?;
-        self.blocking(work).await
+        let place = Arc::clone(&self.scans).acquire_owned().await;
+        let place = place.map_err(|error| Problem::internal("wait", &error))?;
+        self.blocking(move |app| {
+            let done = work(app);
+            // Freed by the thread itself: a client that goes away does not end the work.
+            drop(place);
+            done
+        })
+        .await
     }
 }
 
@@ -166,7 +177,7 @@ fn router(parts: HttpParts) -> Router {
         metrics: parts.metrics,
         guard: guard::Guard::new(parts.api_token.as_ref()),
         body_bytes: Arc::new(Semaphore::new(parts.limits.events_in_flight)),
-        scans: Semaphore::new(parts.limits.scans),
+        scans: Arc::new(Semaphore::new(parts.limits.scans)),
         limits: parts.limits,
     });
     let routes = Router::new()
@@ -190,4 +201,4 @@ fn router(parts: HttpParts) -> Router {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

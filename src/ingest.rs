@@ -6,7 +6,7 @@ use std::fmt;
 use bytes::Bytes;
 use serde::{
     Deserialize,
-    de::{Deserializer, MapAccess, Visitor},
+    de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor},
 };
 use serde_json::{Map, Value, value::RawValue};
 
@@ -14,6 +14,11 @@ use crate::source::Fields;
 
 /// Fields that mean something by themselves: `null` in one of them says that it is absent.
 const ENVELOPE: [&str; 6] = ["type", "event_type", "timestamp", "task_id", "webhook_event_id", "data"];
+
+/// Fields that an event may have.
+const FIELDS_MAX: usize = 1024;
+/// Fields that events which come together may have on average.
+const FIELDS_MEAN: usize = 10;
 
 /// Why texts are no events. The index counts from 0; nothing of the text is repeated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -24,14 +29,14 @@ pub enum IngestError {
         /// Which one.
         index: usize,
     },
-    /// JSON, but no object, or one without a field.
-    #[error("event {index} is not a JSON object with fields")]
+    /// JSON, but no object, or one without a field, or with too many.
+    #[error("event {index} is not a JSON object of 1 to {FIELDS_MAX} fields")]
     NotAnObject {
         /// Which one.
         index: usize,
     },
     /// More than may come at once.
-    #[error("more than {limit} events")]
+    #[error("more than {limit} events, or than ten times as many fields")]
     TooMany {
         /// How many may come.
         limit: usize,
@@ -60,32 +65,29 @@ pub fn fields_of_text(event: &str) -> Result<Fields, IngestError> {
     fields_of_raw(raw)
 }
 
-/// The events of a text: one object, an array of objects, or objects one after the other, as NDJSON has them.
+/// The events of a text: one object, an array of objects, or objects one after the other, as NDJSON has them. At most `limit`
+/// of them, with ten fields each on average.
 pub fn events(text: &[u8], limit: usize) -> Result<Vec<Fields>, IngestError> {
-    let mut events = Vec::new();
+    let mut taken = Taken { events: Vec::new(), fields: 0, limit };
     if text.trim_ascii_start().first() == Some(&b'[') {
-        let raws: Vec<&RawValue> = serde_json::from_slice(text).map_err(|_| IngestError::NotJson { index: 0 })?;
-        for (index, raw) in raws.into_iter().enumerate() {
-            add(&mut events, raw, index, limit)?;
-        }
-        return Ok(events);
+        let mut json = serde_json::Deserializer::from_slice(text);
+        let mut wrong = None;
+        let elements = Elements { taken: &mut taken, wrong: &mut wrong };
+        let done = elements.deserialize(&mut json).and_then(|()| json.end());
+        return match (wrong, done) {
+            (Some(wrong), _) => Err(wrong),
+            (None, Err(_)) => Err(IngestError::NotJson { index: taken.events.len() }),
+            (None, Ok(())) => Ok(taken.events),
+        };
     }
     let raws = serde_json::Deserializer::from_slice(text).into_iter::<&RawValue>();
     for (index, raw) in raws.enumerate() {
-        add(&mut events, raw.map_err(|_| IngestError::NotJson { index })?, index, limit)?;
+        taken.add(raw.map_err(|_| IngestError::NotJson { index })?)?;
     }
-    match events.is_empty() {
+    match taken.events.is_empty() {
         true => Err(IngestError::Empty),
-        false => Ok(events),
+        false => Ok(taken.events),
     }
-}
-
-fn add(events: &mut Vec<Fields>, raw: &RawValue, index: usize, limit: usize) -> Result<(), IngestError> {
-    if index >= limit {
-        return Err(IngestError::TooMany { limit });
-    }
-    events.push(fields_of_raw(raw).map_err(|_| IngestError::NotAnObject { index })?);
-    Ok(())
 }
 
 fn fields_of_raw(raw: &RawValue) -> Result<Fields, IngestError> {
@@ -106,7 +108,7 @@ fn fields_of_raw(raw: &RawValue) -> Result<Fields, IngestError> {
 }
 
 fn finished(mut fields: Fields) -> Result<Fields, IngestError> {
-    if fields.is_empty() {
+    if !(1..=FIELDS_MAX).contains(&fields.len()) {
         return Err(IngestError::NotAnObject { index: 0 });
     }
     if !fields.iter().any(|(name, _)| name == "timestamp") {
@@ -125,11 +127,70 @@ pub fn now() -> String {
     format!("{:.3}", now)
 }
 
+/// Events taken so far: what a small text can blow up to is bounded as it is read.
+struct Taken {
+    events: Vec<Fields>,
+    fields: usize,
+    limit: usize,
+}
+
+/// Takes an array's elements one by one; says what was wrong with one beside serde's own error.
+struct Elements<'t> {
+    taken: &'t mut Taken,
+    wrong: &'t mut Option<IngestError>,
+}
+
 /// An object's pairs as they stand, in order, doubles included.
 struct Object<'a>(Vec<(String, &'a RawValue)>);
 
 /// A JSON string as UTF-8; a lone surrogate, which has no UTF-8, becomes U+FFFD.
 struct Text(String);
+
+// === impl Taken ===
+
+impl Taken {
+    fn add(&mut self, raw: &RawValue) -> Result<(), IngestError> {
+        let (index, limit) = (self.events.len(), self.limit);
+        if index >= limit {
+            return Err(IngestError::TooMany { limit });
+        }
+        let fields = fields_of_raw(raw).map_err(|_| IngestError::NotAnObject { index })?;
+        self.fields += fields.len();
+        if self.fields > limit.saturating_mul(FIELDS_MEAN) {
+            return Err(IngestError::TooMany { limit });
+        }
+        self.events.push(fields);
+        Ok(())
+    }
+}
+
+// === impl Elements ===
+
+impl<'de> DeserializeSeed<'de> for Elements<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_seq(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Elements<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an array")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut array: A) -> Result<(), A::Error> {
+        while let Some(raw) = array.next_element::<&RawValue>()? {
+            if let Err(wrong) = self.taken.add(raw) {
+                *self.wrong = Some(wrong);
+                return Err(A::Error::custom("refused"));
+            }
+        }
+        Ok(())
+    }
+}
 
 // === impl Object ===
 
@@ -146,6 +207,9 @@ impl<'de> Deserialize<'de> for Object<'de> {
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
                 let mut pairs = Vec::new();
                 while let Some((Text(name), value)) = map.next_entry::<Text, &RawValue>()? {
+                    if pairs.len() == FIELDS_MAX {
+                        return Err(A::Error::custom("too many fields"));
+                    }
                     pairs.push((name, value));
                 }
                 Ok(Object(pairs))

@@ -1,33 +1,59 @@
-//! task-logger: the data path in reading order.
+//! task-logger reads task events from a stream, passes them through WebAssembly plugins, writes a directory of logs per task,
+//! and serves those over HTTP.
+//!
+//! ```text
+//! source ─► reading ─► lane [ decode ─► plugin chain ─► layout ] ─► committer [ group ─► journal ─► publish ─► apply ]
+//!              │ route                                                  │                    │          │
+//!              └──────────── position (Tracker) ────────────────────────┘                 source    LOGS_DIR
+//!                                                                                                       │
+//!                                                                        client ◄── http ◄── reader ◄───┘
+//! ```
+//!
+//! In reading order: [`event`] and [`json`] are the vocabulary; [`source`] brings entries, [`reading`] notes them in the
+//! [`position`] and [`route`]s them; a [`lane`] [`decode`]s, runs the [`plugin`] chain and renders the [`layout`] into a
+//! [`slice`]; the [`committer`] makes slices durable in the [`journal`], publishes, applies, checkpoints. [`owner`] holds these
+//! together for one ownership of the stream, [`recover`] brings the files up to the journal before it, [`ending`] says how it
+//! ends. [`reader`] and [`http`] are the read side, [`service`] wires everything.
+//!
+//! What is not there:
+//! * Nothing but the journal makes a [`journal::Durable`], and nothing else can be published.
+//! * The write side and the read side meet only in the files: `http` and `reader` name neither `committer` nor `journal`.
+//! * Only `committer::files` writes below `LOGS_DIR`; the read side creates nothing.
+//! * No id from inside a payload becomes a path: paths are made of [`event::Id`]s and declared names, beneath a root handle.
 
-pub mod config;
-pub mod metrics;
-pub mod status;
+pub mod event;
+pub mod json;
+
+pub mod position;
+pub mod source;
+
+pub mod reading;
+pub mod route;
+pub mod window;
+
+pub mod decode;
+pub mod lane;
+pub mod plugin;
+
+pub mod layout;
+pub mod slice;
 
 pub mod committer;
-pub mod decode;
-pub mod ending;
-pub mod event;
 pub mod journal;
-pub mod json;
-pub mod lane;
-pub mod layout;
+
+pub mod ending;
 pub mod owner;
-pub mod plugin;
-pub mod position;
-pub mod reading;
 pub mod recover;
-pub mod route;
-pub mod slice;
-pub mod source;
-pub mod window;
 
 pub mod http;
 pub mod ingest;
 pub mod reader;
 
+pub mod config;
+pub mod metrics;
 pub mod service;
 pub mod shutdown;
+pub mod status;
 pub mod telemetry;
 
 pub mod cli;

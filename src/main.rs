@@ -1,11 +1,11 @@
 //! The command line's entry point: arguments, settings, log, then one of the commands. Status 0: done; 64: bad arguments or
-//! input; 1: it failed.
+//! input; 1: it failed; the commands that ask the service have finer ones (`client`).
 
-use std::{env, error::Error, io::Write as _, process::ExitCode};
+use std::{env, error::Error, io, io::Write as _, process::ExitCode};
 
 use task_logger::{
     cli::{self, Action},
-    client,
+    client::{self, ClientError, Target},
     config::{self, Config, Input},
     demo, plugin, publish,
     service::Service,
@@ -26,26 +26,29 @@ fn main() -> ExitCode {
         }
     };
     if invocation.action == Action::CompileComponent {
-        return plugin::compile::compile_child();
+        return plugin::compile_child();
     }
     let config = match config::resolve(&Input::process(invocation.flags)) {
         Ok(config) => config,
-        Err(invalid) => return failed(&invalid, BAD_INPUT),
+        Err(invalid) => return failed(&invalid, ExitCode::from(BAD_INPUT)),
     };
     let serves = matches!(invocation.action, Action::Serve | Action::Demo { .. });
     telemetry::init(if serves { config.log_level } else { config.log_level.min(Level::WARN) }, config.log_json);
 
+    let target = Target { base: config.service_url(), token: config.api_token.clone() };
+    let out = &mut io::stdout();
+    let asked = |done: Result<_, ClientError>| Ok(done.unwrap_or_else(|error| failed(&error, error.exit_code())));
     let done: Result<ExitCode, Box<dyn Error>> = match invocation.action {
         Action::Serve | Action::CompileComponent => serve(config),
         Action::Demo { exit } => demo::run(config, exit).map_err(Into::into),
         Action::Publish(what) => publish::run(&config, &what).map_err(Into::into),
-        Action::Logs { task, follow } => client::logs(&config, &task, follow).map_err(Into::into),
-        Action::Ls => client::ls(&config).map_err(Into::into),
-        Action::Health => client::health(&config).map_err(Into::into),
-        Action::PluginLs => client::plugins(&config).map_err(Into::into),
-        Action::PluginForget { name } => client::forget(&config, &name).map_err(Into::into),
+        Action::Logs { task, follow } => asked(client::logs(&target, &task, follow, out)),
+        Action::Ls => asked(client::ls(&target, out)),
+        Action::Health => asked(client::health(&target, out)),
+        Action::PluginLs => asked(client::plugins(&target, out)),
+        Action::PluginForget { name } => asked(client::forget(&target, &name, out)),
     };
-    done.unwrap_or_else(|error| failed(&*error, 1))
+    done.unwrap_or_else(|error| failed(&*error, ExitCode::FAILURE))
 }
 
 fn serve(config: Config) -> Result<ExitCode, Box<dyn Error>> {
@@ -58,10 +61,10 @@ fn serve(config: Config) -> Result<ExitCode, Box<dyn Error>> {
 }
 
 /// Prints an error and its causes, once.
-fn failed(error: &dyn Error, code: u8) -> ExitCode {
+fn failed(error: &dyn Error, code: ExitCode) -> ExitCode {
     let causes = std::iter::successors(error.source(), |cause| (*cause).source());
     let text = causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"));
     // Nobody is left to tell when standard error is gone, too.
-    drop(writeln!(std::io::stderr(), "{text}"));
-    ExitCode::from(code)
+    drop(writeln!(io::stderr(), "{text}"));
+    code
 }

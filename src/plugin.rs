@@ -23,6 +23,7 @@ mod generation;
 mod live;
 mod report;
 mod required;
+mod roster;
 
 mod budget;
 mod chain;
@@ -209,7 +210,7 @@ impl PluginHost {
     /// # Errors
     /// WebAssembly cannot run here, or `state_dir` cannot be read and written. A plugin that is refused is no error.
     pub fn start(config: HostConfig, status: Arc<Status>) -> Result<Arc<Self>, PluginError> {
-        let runtime = Runtime::new()?;
+        let runtime = Runtime::new(config.memory_max)?;
         let ticker = Ticker::start(&runtime)?;
         let cache = match Cache::open(&config.cache_dir, &runtime.compatibility(), &config.plugins_dirs) {
             Ok(cache) => Some(cache),

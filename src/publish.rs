@@ -11,9 +11,15 @@ use std::{
     time::Instant,
 };
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 
-use crate::{cli::Publish, config::Config, ingest, shutdown::Signals};
+use crate::{
+    cli::Publish,
+    config::Config,
+    ingest::{self, IngestError},
+    shutdown::Signals,
+    source::Fields,
+};
 
 mod lines;
 mod sink;
@@ -128,10 +134,9 @@ pub fn send(
         match (&next, &mut translator) {
             (Ok(Next::Line), Some(translator)) => translator.line(&line, &mut events),
             (Ok(Next::Line), None) if line.trim_ascii().is_empty() => {}
-            (Ok(Next::Line), None) => match serde_json::from_slice::<Map<String, Value>>(&line) {
-                Ok(event) => events.push(event),
-                // Of the parser's message only the place: its words could quote the line.
-                Err(error) => sending.refuse(number, &format!("no JSON object (column {})", error.column())),
+            (Ok(Next::Line), None) => match std::str::from_utf8(&line) {
+                Ok(text) => sending.add(text.to_owned(), number, None)?,
+                Err(_) => sending.refuse(number, "not UTF-8"),
             },
             (Ok(Next::TooLong), translator) => {
                 sending.refuse(number, "too long");
@@ -146,7 +151,7 @@ pub fn send(
             }
         }
         for event in events.drain(..) {
-            sending.add(event, number, translator.as_mut())?;
+            sending.add(Value::Object(event).to_string(), number, translator.as_mut())?;
         }
         let done = !matches!(next, Ok(Next::Line | Next::TooLong));
         if done || !lines.has_next() {
@@ -170,19 +175,14 @@ struct Sending<'a> {
 }
 
 impl Sending<'_> {
-    fn add(
-        &mut self,
-        event: Map<String, Value>,
-        number: u64,
-        translator: Option<&mut Translator>,
-    ) -> Result<(), PublishError> {
-        match self.checked(event) {
-            Ok((text, fields)) => {
+    fn add(&mut self, event: String, number: u64, translator: Option<&mut Translator>) -> Result<(), PublishError> {
+        match self.fields(&event) {
+            Ok(fields) => {
                 if self.sink.is_empty() {
                     self.from = number;
                 }
                 self.to = number;
-                self.sink.add(text, fields);
+                self.sink.add(event, fields);
             }
             Err(reason) => {
                 self.refuse(number, &reason);
@@ -191,7 +191,7 @@ impl Sending<'_> {
                     let mut marker = Vec::new();
                     translator.too_large(number, &mut marker);
                     for event in marker {
-                        self.add(event, number, None)?;
+                        self.add(Value::Object(event).to_string(), number, None)?;
                     }
                 }
             }
@@ -202,13 +202,15 @@ impl Sending<'_> {
         Ok(())
     }
 
-    fn checked(&self, event: Map<String, Value>) -> Result<(String, crate::source::Fields), String> {
-        let text = Value::Object(event.clone()).to_string();
-        let fields = ingest::fields(event).map_err(|error| error.to_string())?;
+    fn fields(&self, event: &str) -> Result<Fields, String> {
+        let fields = ingest::fields_of_text(event).map_err(|error| match error {
+            IngestError::NotJson { .. } => "not valid JSON",
+            _ => "not a JSON object with fields",
+        })?;
         let size: usize = fields.iter().map(|(name, value)| name.len() + value.len()).sum();
         match size > self.event_max {
             true => Err(format!("{size} bytes, larger than MAX_EVENT ({})", self.event_max)),
-            false => Ok((text, fields)),
+            false => Ok(fields),
         }
     }
 

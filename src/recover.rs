@@ -80,7 +80,7 @@ pub fn recover(state_dir: &Path, epoch: u64, files: &mut TaskFiles) -> Result<Re
     for damage in &replayed.damage {
         tracing::error!(damage, "journal is damaged; what it held there is lost if the stream no longer has it");
     }
-    let Recovering { position, dead, cut } = replay.finish()?;
+    let Recovering { position, dead, cut } = replay.finish(replayed.next_sequence - 1)?;
     if let Some(position) = &position {
         let checkpoint = Checkpoint { epoch, sequence: replayed.next_sequence - 1, position: position.clone() };
         checkpoint.write(state_dir)?;
@@ -135,7 +135,7 @@ impl Replay<'_> {
         Ok(())
     }
 
-    fn finish(mut self) -> Result<Recovering, RecoverError> {
+    fn finish(mut self, sequence: u64) -> Result<Recovering, RecoverError> {
         self.apply()?;
         let mut cut = 0;
         for (key, ends) in std::mem::take(&mut self.ends) {
@@ -143,7 +143,7 @@ impl Replay<'_> {
         }
         let states = self.table.take_dirty();
         if !states.is_empty() {
-            self.files.store(&states)?;
+            self.files.store(&states, sequence)?;
         }
         Ok(Recovering { position: self.position, dead: self.dead, cut })
     }

@@ -22,6 +22,7 @@ use crate::{
     plugin::{HostConfig, PluginError, PluginHost},
     source::{
         self, SourceError, Stream,
+        embedded::EmbeddedStream,
         redis::{RedisConfig, RedisStream},
     },
     status::{BacklogView, Status},
@@ -197,10 +198,8 @@ impl Service {
 
     /// Keeps what is shown of the stream fresh.
     fn spawn_watch(&self, stop: &Arc<Ending>, failed: &Arc<Mutex<Option<String>>>) -> Option<JoinHandle<()>> {
-        let (stop, status, stream, recorder) =
-            (Arc::clone(stop), Arc::clone(&self.status), Arc::clone(&self.stream), self.recorder.clone());
+        let (stop, status, stream) = (Arc::clone(stop), Arc::clone(&self.status), Arc::clone(&self.stream));
         thread("watch", failed, move || {
-            let mut upkeep = Instant::now();
             while !stop.is_draining() {
                 match stream.backlog() {
                     Ok(backlog) => {
@@ -211,10 +210,6 @@ impl Service {
                         tracing::debug!(error = describe(error), "cannot see how much the stream holds");
                         status.set_blocked("backlog", Some("the stream cannot be asked".into()));
                     }
-                }
-                if upkeep.elapsed() > Duration::from_secs(5) {
-                    recorder.upkeep();
-                    upkeep = Instant::now();
                 }
                 stop.wait(LOOK_EVERY);
             }
@@ -231,7 +226,7 @@ fn open_stream(config: &Config) -> Result<Arc<dyn Stream>, ServiceError> {
                 dir = %config.stream_dir.display(),
                 "REDIS_URL is not set: using the embedded stream, fed by POST /events and `publish`"
             );
-            Err(SourceError::Config("embedded".into()).into())
+            Ok(Arc::new(EmbeddedStream::open(&config.stream_dir, &config.stream, config.event_max)?))
         }
     }
 }

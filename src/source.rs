@@ -17,6 +17,8 @@ use crate::{
 pub mod embedded;
 pub mod redis;
 
+mod letter;
+
 /// A stream as one process sees it. All methods block; none is called on an async thread.
 pub trait Stream: Send + Sync {
     /// What names the stream's folder below `STATE_DIR`: `redis-task_events`, `embedded-task_events` (encoded like an id).

@@ -12,8 +12,11 @@ use std::{
 use super::{Committed, Progress, Synced, describe, files::TaskFiles};
 use crate::{ending::Ending, metrics::DataPath, status::Status, window::Window};
 
-/// Shortest time between two applies under load.
+/// Shortest time between two applies.
 const BATCH: Duration = Duration::from_millis(20);
+/// The same for a batch that has grown to [`HEAVY_BYTES`]: with thousands of tasks a write holds one or two events else.
+const HEAVY_BATCH: Duration = Duration::from_millis(100);
+const HEAVY_BYTES: usize = 256 << 10;
 /// A batch is applied when it holds this many bytes of the window.
 const BATCH_BYTES: usize = 8 << 20;
 /// First and longest pause before a full disk is tried again.
@@ -46,7 +49,9 @@ impl Applying {
                 Err(_) => return,
             };
             let mut bytes: usize = commits.iter().map(|commit| commit.bytes).sum();
-            while let Some(left) = BATCH.checked_sub(last.elapsed()).filter(|_| bytes < BATCH_BYTES) {
+            while bytes < BATCH_BYTES {
+                let pace = if bytes < HEAVY_BYTES { BATCH } else { HEAVY_BATCH };
+                let Some(left) = pace.checked_sub(last.elapsed()).filter(|left| !left.is_zero()) else { break };
                 match published.recv_timeout(left) {
                     Ok(synced) => {
                         bytes += synced.commits.iter().map(|commit| commit.bytes).sum::<usize>();

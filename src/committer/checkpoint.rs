@@ -73,7 +73,7 @@ impl Checkpointing {
     }
 
     fn make(&mut self, job: &Job) -> Result<(), Failed> {
-        self.files.store(&job.states).map_err(|error| match error.is_full() {
+        self.files.store(&job.states, job.sequence).map_err(|error| match error.is_full() {
             true => Failed::Full(describe(error)),
             false => Failed::Fatal(describe(error)),
         })?;

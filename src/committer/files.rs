@@ -14,6 +14,7 @@ use cap_std::{
     fs::{Dir, DirBuilder, DirBuilderExt, OpenOptions, OpenOptionsExt},
 };
 
+use super::state_file::{self, Updated};
 use crate::{
     event::Key,
     journal::record::{Change, FileName, FileOp},
@@ -330,18 +331,25 @@ impl TaskFiles {
         load(&self.root, key).map_err(|error| self.failed("load the state of", key, "", error))
     }
 
-    /// Writes `.state`s: staged and synced before they are renamed, so that a power loss leaves the old or the new one.
-    /// Ends with everything of `LOGS_DIR`'s file system on disk.
-    pub fn store(&mut self, states: &[(Key, Vec<u8>)]) -> Result<(), FilesError> {
-        let mut renames = Vec::with_capacity(states.len());
+    /// Writes `.state`s of the journal's record `sequence`, then everything of `LOGS_DIR`'s file system to disk. A power loss
+    /// on the way leaves the old states or the new ones.
+    pub fn store(&mut self, states: &[(Key, Vec<u8>)], sequence: u64) -> Result<(), FilesError> {
+        let mut renames = Vec::new();
         for (key, bytes) in states {
-            let temp = self.stage(bytes).map_err(|error| self.failed("stage", key, STATE_FILE, error))?;
-            renames.push((temp, key));
+            let path = dir_of(key).join(STATE_FILE);
+            let updated = state_file::update(&self.root, &path, sequence, bytes)
+                .map_err(|error| self.failed("write", key, STATE_FILE, error))?;
+            if let Updated::New(file) = updated {
+                let temp = self.stage(&file).map_err(|error| self.failed("stage", key, STATE_FILE, error))?;
+                renames.push((temp, key, path));
+            }
         }
         self.sync()?;
-        for (temp, key) in renames {
+        if renames.is_empty() {
+            return Ok(());
+        }
+        for (temp, key, path) in renames {
             self.make_dir(key)?;
-            let path = dir_of(key).join(STATE_FILE);
             let renamed = self.staging.rename(&temp, &self.root, &path);
             renamed.map_err(|error| self.failed("publish", key, STATE_FILE, error))?;
         }
@@ -414,8 +422,9 @@ pub fn load(root: &Dir, key: &Key) -> io::Result<KeyState> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(KeyState::default()),
         opened => opened?,
     };
-    let unusable = match dir.read(STATE_FILE) {
-        Ok(bytes) => match KeyState::from_bytes(&bytes) {
+    let unusable = match state_file::read(&dir) {
+        Ok(None) => "damaged".to_owned(),
+        Ok(Some(bytes)) => match KeyState::from_bytes(&bytes) {
             Ok(state) => return Ok(state),
             Err(error) => error.to_string(),
         },

@@ -193,7 +193,8 @@ impl Kind {
             Self::Text => "expected a text without control characters".into(),
             Self::Secret => "expected a text of printable ASCII without spaces".into(),
             Self::RedisUrl => {
-                "expected redis://, rediss://, redis+unix://, redis+sentinel:// or rediss+sentinel:// and a host".into()
+                "expected redis://, rediss://, redis+unix://, redis-sentinel:// or rediss-sentinel:// and what follows"
+                    .into()
             }
             Self::HttpUrl => "expected http://HOST:PORT or https://HOST:PORT".into(),
             Self::Path => "expected a folder".into(),

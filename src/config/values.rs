@@ -53,7 +53,7 @@ pub(super) fn token(text: &str) -> Option<String> {
 
 pub(super) fn redis_url(text: &str) -> Option<String> {
     let (scheme, rest) = text.split_once(':')?;
-    let known = ["redis", "rediss", "unix", "redis+unix", "redis+sentinel", "rediss+sentinel"];
+    let known = ["redis", "rediss", "unix", "redis+unix", "redis-sentinel", "rediss-sentinel"];
     let host = rest.strip_prefix("//").unwrap_or(rest);
     let unix = scheme.ends_with("unix");
     let printable = !text.chars().any(|c| c.is_control() || c.is_whitespace());

@@ -3,17 +3,23 @@
 use std::{
     io,
     pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     task::{Context, Poll},
     time::Duration,
 };
 
 use axum::Router;
-use hyper::server::conn::http1;
+use hyper::{
+    server::conn::http1,
+    service::{Service, service_fn},
+};
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
     service::TowerToHyperService,
 };
-use std::sync::Arc;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpListener, TcpStream},
@@ -85,11 +91,20 @@ async fn connection(stream: TcpStream, service: Router, limits: Limits, stop: Ca
         tracing::debug!(%error, "cannot set TCP_NODELAY");
     }
     let stream = TokioIo::new(Unstuck { stream, limit: limits.write_stall, stalled: None });
+    let asked = Arc::new(AtomicBool::new(false));
+    let service = TowerToHyperService::new(service);
+    let service = service_fn({
+        let asked = Arc::clone(&asked);
+        move |request| {
+            asked.store(true, Ordering::Relaxed);
+            service.call(request)
+        }
+    });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(limits.head_time)
-        .max_buf_size(HEAD_BYTES_MAX)
-        .serve_connection(stream, TowerToHyperService::new(service));
+        .max_header_size(HEAD_BYTES_MAX)
+        .serve_connection(stream, service);
     tokio::pin!(connection);
     let mut stopping = false;
     let served = loop {
@@ -97,6 +112,10 @@ async fn connection(stream: TcpStream, service: Router, limits: Limits, stop: Ca
             served = connection.as_mut() => break served,
             () = stop.cancelled(), if !stopping => {
                 stopping = true;
+                // hyper would wait for the first request of a connection that has made none.
+                if !asked.load(Ordering::Relaxed) {
+                    return;
+                }
                 connection.as_mut().graceful_shutdown();
             }
         }

@@ -10,6 +10,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use tower_http::catch_panic::CatchPanicLayer;
+use tracing::Instrument;
 
 use super::{App, problem::Problem};
 
@@ -46,7 +47,9 @@ async fn accounted(request: Request, next: Next) -> Response {
     let id = request.headers().get(REQUEST_ID).filter(|id| is_request_id(id)).cloned();
     let id = id.unwrap_or_else(new_request_id);
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
-    let mut response = next.run(request).await;
+    // Of level error, so that whatever is logged about a request carries its id.
+    let span = tracing::error_span!("request", http.request_id = ?id);
+    let mut response = next.run(request).instrument(span).await;
     tracing::debug!(
         http.method = %method,
         http.path = path,

@@ -14,9 +14,6 @@ use serde_json::{Map, Value, json};
 use super::{App, problem::Problem};
 use crate::metrics::{self, Disk};
 
-/// A thread of the data path that has work and has not moved for so long is stuck.
-const STANDSTILL: Duration = Duration::from_secs(30);
-
 const PROMETHEUS: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 #[derive(Deserialize)]
@@ -32,7 +29,7 @@ pub(super) struct MetricsQuery {
 }
 
 pub(super) async fn health(State(app): State<Arc<App>>) -> Response {
-    let stalled = app.status.stalled(STANDSTILL);
+    let stalled = app.status.stalled(app.limits.standstill);
     let role = app.status.role.load();
     let (code, status) = match stalled.is_empty() {
         true => (StatusCode::OK, "healthy"),
@@ -102,9 +99,10 @@ pub(super) async fn metrics(
         Some(_) => return Err(unknown()),
     };
     app.scan(move |app| {
-        let tasks = app.logs.count_tasks()?;
+        // Metrics are most wanted when something is broken: what cannot be counted is left out.
+        let tasks = app.logs.count_tasks().inspect_err(|error| tracing::warn!(%error, "cannot count tasks")).ok();
         let disk = Disk::of(&app.logs_dir).ok();
-        metrics::refresh(&app.status, disk, Some(tasks));
+        metrics::refresh(&app.status, disk, tasks);
         let varies = (header::VARY, HeaderValue::from_static("Accept"));
         if prometheus {
             let kind = (header::CONTENT_TYPE, HeaderValue::from_static(PROMETHEUS));
@@ -134,7 +132,7 @@ pub(super) async fn forget_plugin(
 }
 
 /// The JSON form: the predecessor's three keys first.
-fn overview(app: &App, tasks: u64, disk: Option<Disk>) -> Value {
+fn overview(app: &App, tasks: Option<u64>, disk: Option<Disk>) -> Value {
     let backlog = app.status.backlog.load();
     let role = app.status.role.load();
     let values = app.metrics.values();
@@ -147,6 +145,7 @@ fn overview(app: &App, tasks: u64, disk: Option<Disk>) -> Value {
         });
         labelled.collect()
     };
+    let dead = by_label(metrics::EVENTS_DEAD, "reason");
     json!({
         "queue_depth": backlog.depth,
         "queue_lag": backlog.lag,
@@ -156,7 +155,8 @@ fn overview(app: &App, tasks: u64, disk: Option<Disk>) -> Value {
             "read": by_label(metrics::EVENTS, "kind"),
             "written": total(metrics::EVENTS_WRITTEN),
             "dropped": total(metrics::EVENTS_DROPPED),
-            "dead": by_label(metrics::EVENTS_DEAD, "reason"),
+            "failed": dead.values().filter_map(Value::as_u64).sum::<u64>(),
+            "dead": dead,
             "lost": total(metrics::EVENTS_LOST),
             "duplicate": total(metrics::EVENTS_DUPLICATE),
             "held": total(metrics::HELD_EVENTS),

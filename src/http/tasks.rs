@@ -61,9 +61,16 @@ pub(super) async fn list_tasks(
             let page = app.logs.page(Shelf::Tasks, after.as_ref(), limit)?;
             let mut tasks = Vec::with_capacity(page.ids.len());
             for id in &page.ids {
-                // Gone since it was listed: simply not shown.
-                if let Some(folder) = app.logs.folder(Shelf::Tasks, id)? {
-                    tasks.push(folder.summary(id)?);
+                let folder = app.logs.folder(Shelf::Tasks, id);
+                match folder.and_then(|folder| folder.map(|folder| folder.summary(id)).transpose()) {
+                    Ok(Some(summary)) => tasks.push(summary),
+                    // Gone since it was listed.
+                    Ok(None) => {}
+                    // One task that cannot be read does not hide the others.
+                    Err(error) => {
+                        tracing::warn!(%error, task = %id, "cannot read a task's metadata");
+                        tasks.push(TaskSummary { task_id: id.as_str().to_owned(), ..TaskSummary::default() });
+                    }
                 }
             }
             let next = page.ids.last().filter(|_| page.more).map(|id| id.as_str().to_owned());

@@ -66,8 +66,18 @@ fn one_an_array_or_lines() {
     assert_eq!(count("{\"a\":1}\n{\"a\":"), Err(IngestError::NotJson { index: 1 }));
     assert_eq!(count("{\"a\":1}\n7"), Err(IngestError::NotAnObject { index: 1 }));
     assert_eq!(count(r#"[{"a":1},[]]"#), Err(IngestError::NotAnObject { index: 1 }));
-    assert_eq!(count(r#"[{"a":1}] {"a":2}"#), Err(IngestError::NotJson { index: 0 }));
+    assert_eq!(count(r#"[{"a":1}] {"a":2}"#), Err(IngestError::NotJson { index: 1 }));
     assert_eq!(count("{}"), Err(IngestError::NotAnObject { index: 0 }));
     assert_eq!(count(&"{\"a\":1}".repeat(4)), Err(IngestError::TooMany { limit: 3 }));
+    assert_eq!(
+        count(&format!("[{}]", "{\"a\":1},".repeat(4).trim_end_matches(','))),
+        Err(IngestError::TooMany { limit: 3 })
+    );
+    let wide =
+        |fields: usize| format!("{{{}}}", (0..fields).map(|n| format!("\"{n}\":0")).collect::<Vec<_>>().join(","));
+    assert_eq!(count(&wide(29)), Ok(1));
+    assert_eq!(count(&wide(31)), Err(IngestError::TooMany { limit: 3 }));
+    assert_eq!(count(&wide(FIELDS_MAX + 1)), Err(IngestError::NotAnObject { index: 0 }));
+    assert_eq!(count(&format!("{{\"data\":{}1{}}}", "[".repeat(100_000), "]".repeat(100_000))), Ok(1));
     assert!(events(b"{\"a\":\"\xff\"}", 3).is_err());
 }

@@ -12,7 +12,7 @@ use super::{
     bindings::Input,
     budget::Budget,
     generation::Generation,
-    instance::{CallError, Instance},
+    instance::{CallError, Class, Instance},
     live::Live,
     loader::Plugin,
     meters::{self, Verdicts},
@@ -242,6 +242,13 @@ impl LaneChain {
         if called.is_err() && inputs.len() == 1 && !is_part {
             // Once may be the instance's fault; this one is new.
             called = self.call(question, inputs, state);
+        }
+        if let Err(error) = &called
+            && error.class == Class::Busy
+        {
+            // What this lane keeps makes room; the slice comes again.
+            self.kept.iter_mut().for_each(|kept| *kept = None);
+            return Err(End::Blocked(Blocked { reason: format!("plugin {}: {error}", question.plugin.name()) }));
         }
         let error = match called {
             Ok(answer) => {

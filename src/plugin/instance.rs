@@ -3,7 +3,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use wasmtime::{Store, Trap, WasmBacktrace};
+use wasmtime::{PoolConcurrencyLimitError, Store, Trap, WasmBacktrace};
 
 use super::{
     bindings::{Guest, Input, Manifest, Pre, Verdict},
@@ -66,6 +66,8 @@ pub(super) enum Class {
     Json,
     /// Another manifest than the one that was proven.
     Manifest,
+    /// No room for another instance: not the plugin's fault, and no failure of an event.
+    Busy,
 }
 
 // === impl Instance ===
@@ -137,6 +139,9 @@ impl CallError {
 
 fn failed(store: &Store<HostState>, error: &wasmtime::Error) -> CallError {
     let state = store.data();
+    if error.is::<PoolConcurrencyLimitError>() {
+        return CallError::said(Class::Busy, Some("no room for another instance".to_owned()));
+    }
     let (class, reason) = match (error.downcast_ref::<Stop>(), error.downcast_ref::<Trap>()) {
         (Some(Stop::Timeout), _) => (Class::Timeout, Some(Stop::Timeout.to_string())),
         (Some(stop), _) => (Class::Trap, Some(stop.to_string())),
@@ -180,6 +185,7 @@ impl Class {
             Self::Hold => "hold",
             Self::Json => "json",
             Self::Manifest => "manifest",
+            Self::Busy => "busy",
         }
     }
 }

@@ -3,7 +3,6 @@
 
 use std::{
     collections::BTreeMap,
-    ops::Bound,
     path::PathBuf,
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, atomic::AtomicBool},
     time::{Duration, Instant},
@@ -19,7 +18,8 @@ use super::{
     generation::Generation,
     instance::Class,
     loader::{Candidate, LoadError, Plugin, Prover},
-    required::{MemoryError, Requirements},
+    required::Requirements,
+    roster::{LiveEntry, Refused, Roster},
     sidecar::Ceilings,
 };
 use crate::status::Status;
@@ -39,7 +39,7 @@ pub(super) struct Live {
     current: ArcSwap<Current>,
     /// Held while candidates are proven, so that they come one by one. Taken before `inner`.
     proving: Mutex<()>,
-    inner: Mutex<Inner>,
+    inner: Mutex<Roster>,
     version: Mutex<u64>,
     changed: Condvar,
     status: Arc<Status>,
@@ -53,47 +53,6 @@ pub(super) struct Current {
     pub(super) blocked: Option<Blocked>,
 }
 
-pub(super) struct Inner {
-    number: u64,
-    pub(super) files: BTreeMap<String, FileEntry>,
-    pub(super) required: Requirements,
-    /// Plugins by name that stopped reading: the pair, and why.
-    stops: BTreeMap<Arc<str>, (String, String)>,
-    /// Said once.
-    pub(super) memory_error: Option<String>,
-}
-
-/// A file of the plugin folders.
-pub(super) struct FileEntry {
-    pub(super) dir: PathBuf,
-    pub(super) live: Option<LiveEntry>,
-    pub(super) refused: Option<Refused>,
-    /// The pair that was taken back.
-    spoiled: Option<String>,
-    /// To be considered again although the file did not change.
-    again: bool,
-}
-
-/// A file's plugin in the chain.
-pub(super) struct LiveEntry {
-    pub(super) plugin: Arc<Plugin>,
-    pub(super) since: Instant,
-    previous: Option<Arc<Plugin>>,
-    /// It runs from the last good bytes, not from the file.
-    pub(super) degraded: bool,
-}
-
-/// A candidate that did not make it.
-pub(super) struct Refused {
-    pub(super) pair: String,
-    pub(super) reason: String,
-    pub(super) since: Instant,
-    /// It was reported.
-    pub(super) said: bool,
-    /// Another file is in its way: it is tried again when that changes.
-    conflict: bool,
-}
-
 // === impl Live ===
 
 impl Live {
@@ -104,7 +63,7 @@ impl Live {
         required: Requirements,
         status: Arc<Status>,
     ) -> std::io::Result<Self> {
-        let inner = Inner { number: 0, files: BTreeMap::new(), required, stops: BTreeMap::new(), memory_error: None };
+        let inner = Roster { number: 0, files: BTreeMap::new(), required, stops: BTreeMap::new(), memory_error: None };
         let none = Current { generation: Arc::new(Generation::new(0, Vec::new())), blocked: None };
         Ok(Self {
             runtime,
@@ -134,7 +93,7 @@ impl Live {
         self.current.load()
     }
 
-    pub(super) fn inner(&self) -> MutexGuard<'_, Inner> {
+    pub(super) fn inner(&self) -> MutexGuard<'_, Roster> {
         lock(&self.inner)
     }
 
@@ -233,7 +192,6 @@ impl Live {
 
     /// Lifts the requirement of a plugin that is not there any more.
     pub(super) fn forget(&self, name: &str) -> Result<bool, PluginError> {
-        let _one = lock(&self.proving);
         let mut inner = self.inner();
         if inner.required.is_listed(name) {
             return Err(PluginError::Listed(name.chars().take(64).collect()));
@@ -366,7 +324,7 @@ impl Live {
     }
 
     /// Makes a new generation if the plugins changed, and says whether events may be read. The only writer of `current`.
-    fn publish(&self, inner: &mut Inner) {
+    fn publish(&self, inner: &mut Roster) {
         let plugins = inner.live();
         inner.clear_stops(|stop| !plugins.iter().any(|plugin| plugin.pair == *stop));
         let blocked = inner.blocked(&plugins);
@@ -398,131 +356,6 @@ impl Live {
     /// Says once more, at the start, what is missing.
     pub(super) fn first(&self) {
         self.publish(&mut self.inner());
-    }
-}
-
-// === impl Inner ===
-
-impl Inner {
-    /// The plugins that run, by file name.
-    pub(super) fn live(&self) -> Vec<Arc<Plugin>> {
-        self.files.values().filter_map(|entry| Some(Arc::clone(&entry.live.as_ref()?.plugin))).collect()
-    }
-
-    /// Why nothing is read.
-    pub(super) fn stops(&self) -> impl Iterator<Item = (&Arc<str>, &str)> {
-        self.stops.iter().map(|(name, (_, reason))| (name, reason.as_str()))
-    }
-
-    fn entry(&mut self, file: &str, dir: &std::path::Path) -> &mut FileEntry {
-        self.files.entry(file.to_owned()).or_insert_with(|| FileEntry {
-            dir: dir.to_owned(),
-            live: None,
-            refused: None,
-            spoiled: None,
-            again: false,
-        })
-    }
-
-    /// Whether a plugin may stand in its file's place beside what runs.
-    fn check(&self, file: &str, plugin: &Plugin) -> Result<(), LoadError> {
-        // Of two that collide the later file is refused; an earlier one displaces what is live.
-        let earlier = self.files.range::<str, _>((Bound::Unbounded, Bound::Excluded(file)));
-        let before = earlier.filter_map(|(_, entry)| Some(&*entry.live.as_ref()?.plugin));
-        if let Some(reason) = Generation::conflict(plugin, before) {
-            return Err(LoadError::Conflict(reason));
-        }
-        let mut after = self.live();
-        after.retain(|live| live.candidate.file != file && Generation::conflict(live, [plugin].into_iter()).is_none());
-        let missing_before = self.required.missing(&self.live());
-        let stays = |name: &str| **plugin.name() == *name || after.iter().any(|live| **live.name() == *name);
-        for name in self.required.names().into_iter().filter(|name| !missing_before.contains(name)) {
-            if !stays(name) {
-                let reason = format!("it would take the place of the required plugin {name:?}");
-                return Err(LoadError::Conflict(reason));
-            }
-        }
-        let replaced = self.live().into_iter().find(|live| live.name() == plugin.name());
-        if replaced.is_some_and(|live| live.is_redactor()) && !plugin.is_redactor() {
-            return Err(LoadError::Manifest(format!("{:?} is a live redactor, this one is not", plugin.name())));
-        }
-        Ok(())
-    }
-
-    fn displace(&mut self, file: &str, plugin: &Plugin) {
-        for (other, entry) in &mut self.files {
-            let Some(live) = entry.live.as_ref().filter(|_| other != file) else { continue };
-            if let Some(reason) = Generation::conflict(&live.plugin, [plugin].into_iter()) {
-                let pair = live.plugin.pair.clone();
-                entry.refused = Some(Refused { pair, reason, since: Instant::now(), said: false, conflict: true });
-                entry.live = None;
-            }
-        }
-    }
-
-    fn retry_conflicts(&mut self) {
-        for entry in self.files.values_mut() {
-            entry.again |= entry.refused.as_ref().is_some_and(|refused| refused.conflict);
-        }
-    }
-
-    fn clear_stops(&mut self, clear: impl Fn(&String) -> bool) {
-        let all = self.live();
-        self.stops.retain(|name, (pair, _)| {
-            let over = clear(pair);
-            if let Some(plugin) = all.iter().find(|plugin| over && plugin.name() == name) {
-                *lock(&plugin.budget) = super::budget::Budget::default();
-            }
-            !over
-        });
-    }
-
-    fn blocked(&self, plugins: &[Arc<Plugin>]) -> Option<Blocked> {
-        let mut reasons: Vec<String> = self.required.missing(plugins).into_iter().map(|name| self.why(name)).collect();
-        reasons.extend(self.stops.values().map(|(_, reason)| reason.clone()));
-        (!reasons.is_empty()).then(|| Blocked { reason: reasons.join("; ") })
-    }
-
-    /// Why a required plugin does not run.
-    fn why(&self, name: &str) -> String {
-        let file = self.required.file_of(name);
-        match file.and_then(|file| Some((file, self.files.get(file)?))) {
-            Some((file, entry)) if entry.refused.is_some() => {
-                format!("required plugin {name} is missing: {file} is refused (GET /plugins says why)")
-            }
-            Some((file, _)) => format!("required plugin {name} is missing: {file} is another plugin now"),
-            None => match file {
-                Some(file) => format!(
-                    "required plugin {name} is missing: {file} is gone (put it back, or lift the requirement with \
-                     `task-logger plugin forget {name}`)"
-                ),
-                None => format!("required plugin {name} is missing: no file in PLUGINS_DIR is that plugin"),
-            },
-        }
-    }
-
-    fn notice(&self, generation: &Generation) -> Option<String> {
-        let mut parts = Vec::new();
-        let degraded = self.files.iter().filter(|(_, entry)| entry.live.as_ref().is_some_and(|live| live.degraded));
-        parts.extend(degraded.map(|(file, _)| format!("{file} is refused, its last good version runs")));
-        if self.required.is_none() && !generation.plugins.is_empty() {
-            parts.push("REQUIRED_PLUGINS=none: nothing stops reading when a redactor is missing".to_owned());
-        }
-        parts.extend(self.memory_error.clone());
-        (!parts.is_empty()).then(|| parts.join("; "))
-    }
-
-    fn remember(&mut self, result: Result<(), MemoryError>) {
-        match result {
-            Ok(()) => {}
-            Err(error) => {
-                let error = error.to_string();
-                if self.memory_error.as_ref() != Some(&error) {
-                    tracing::error!(error, "what is required will not be known after a restart");
-                    self.memory_error = Some(error);
-                }
-            }
-        }
     }
 }
 

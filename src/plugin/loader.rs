@@ -140,7 +140,7 @@ impl Prover<'_> {
         let sidecar = Sidecar::parse(candidate.sidecar.as_deref(), &sha256, self.ceilings)?;
         let component = self.compiler.compile(self.runtime.engine(), &candidate.wasm, &sha256, self.stop)?;
         let pre = self.runtime.link(&component)?;
-        let (_, manifest, _) =
+        let (_, manifest, staged) =
             Instance::new(self.runtime, &pre, None, sidecar.limits, &sidecar.config).map_err(LoadError::Init)?;
         let (identity, kinds) = check(&manifest, &sidecar).map_err(LoadError::Manifest)?;
         let plugin = Plugin {
@@ -156,6 +156,9 @@ impl Prover<'_> {
             meters: OnceLock::new(),
             budget: Mutex::default(),
         };
+        for (level, line) in &staged.logs {
+            super::chain::say(&plugin, *level, line);
+        }
         self.self_test(&plugin)?;
         Ok(plugin)
     }

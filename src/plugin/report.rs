@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::live::{FileEntry, Live};
+use super::{live::Live, roster::FileEntry};
 
 /// The state of all plugin files, requirements and the chain.
 pub(super) fn report(live: &Live) -> Value {

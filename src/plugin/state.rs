@@ -32,10 +32,11 @@ const RESOURCES_MAX: usize = 1024;
 /// Random bytes in one WASI call.
 const RANDOM_BYTES_MAX: u64 = 1 << 20;
 /// Core instances of a component: componentize-py makes 16.
-const INSTANCES_MAX: usize = 64;
-const TABLES_MAX: usize = 16;
+pub(super) const INSTANCES_MAX: usize = 64;
+/// Tables of a component.
+pub(super) const TABLES_MAX: usize = 16;
 /// Entries of all tables: an interpreter's function table has some ten thousand.
-const TABLE_ELEMENTS_MAX: usize = 1 << 18;
+pub(super) const TABLE_ELEMENTS_MAX: usize = 1 << 18;
 /// The wall time a call may take is this many times its CPU time: a stalled machine is not the plugin's fault, but ends.
 const WALL_FACTOR: u32 = 30;
 

@@ -141,7 +141,7 @@ fn the_service_gets_lines_with_the_token_and_busy_answers_are_tried_again() {
     let server = thread::spawn(move || {
         let (first, _) = listener.accept().unwrap();
         let refused = request(&first);
-        answer(&first, "503 Service Unavailable", "");
+        answer(&first, "503 Service Unavailable", "{\"code\":\"busy\"}");
         drop(first);
         let (second, _) = listener.accept().unwrap();
         let taken = request(&second);
@@ -159,8 +159,11 @@ fn the_service_gets_lines_with_the_token_and_busy_answers_are_tried_again() {
 
 #[test]
 fn refusals_name_the_lines_and_the_reason() {
-    for (status, expected) in [("401 Unauthorized", "API_TOKEN"), ("413 Payload Too Large", "answered 413: too large")]
-    {
+    for (status, expected) in [
+        ("401 Unauthorized", "API_TOKEN"),
+        ("413 Payload Too Large", "answered 413: too large"),
+        ("503 Service Unavailable", "may have been taken"),
+    ] {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let server = thread::spawn(move || {

@@ -32,6 +32,7 @@ pub struct TaskLogs {
 /// The records of a file, a line each.
 struct Lines<R> {
     from: R,
+    limit: u64,
     line: Vec<u8>,
     skipped: u64,
     blank: bool,
@@ -112,7 +113,7 @@ impl TaskLogs {
     }
 
     fn add_lines(&mut self, open: &str, key: &str, file: &PublicFile) -> Result<bool, ReadError> {
-        let mut lines = Lines::new(BufReader::new(file.borrow_section()?));
+        let mut lines = Lines::new(BufReader::new(file.borrow_section()?), RECORD_BYTES_MAX);
         let (mut records, mut bytes) = (0, 0);
         while let Some(line) = lines.next().map_err(failed("read a file"))? {
             records += 1;
@@ -124,7 +125,7 @@ impl TaskLogs {
         if records > 0 && lines.skipped == 0 && !lines.blank {
             self.push(Joined(file.borrow_section()?), joined);
         } else if records > 0 {
-            let lines = Lines::new(BufReader::new(file.borrow_section()?));
+            let lines = Lines::new(BufReader::new(file.borrow_section()?), RECORD_BYTES_MAX);
             self.push(Filtered { lines, ready: Cursor::default(), first: true }, joined);
         }
         self.push_text("]".to_owned());
@@ -150,20 +151,20 @@ fn is_json(text: &[u8]) -> bool {
 // === impl Lines ===
 
 impl<R: BufRead> Lines<R> {
-    fn new(from: R) -> Self {
-        Self { from, line: Vec::new(), skipped: 0, blank: false }
+    fn new(from: R, limit: u64) -> Self {
+        Self { from, limit, line: Vec::new(), skipped: 0, blank: false }
     }
 
     /// The next line that is JSON, without its newline.
     fn next(&mut self) -> io::Result<Option<&[u8]>> {
         loop {
             self.line.clear();
-            let got = (&mut self.from).take(RECORD_BYTES_MAX).read_until(b'\n', &mut self.line)?;
+            let got = (&mut self.from).take(self.limit).read_until(b'\n', &mut self.line)?;
             if got == 0 {
                 return Ok(None);
             }
             let ended = self.line.pop_if(|last| *last == b'\n').is_some();
-            if !ended && got as u64 == RECORD_BYTES_MAX {
+            if !ended && got as u64 == self.limit {
                 self.line = Vec::new();
                 self.from.skip_until(b'\n')?;
                 self.skipped += 1;
@@ -208,6 +209,32 @@ impl Read for Filtered {
             }
             buffer.extend_from_slice(line);
             self.ready = Cursor::new(buffer);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_that_is_too_long_is_passed_over_in_bounded_memory() {
+        let long = format!("\"{}\"\n", "x".repeat(100));
+        for (text, good, skipped) in [
+            (format!("1\n{long}2\n"), vec!["1", "2"], 1),
+            (format!("{long}{long}3\n"), vec!["3"], 2),
+            // With its newline as long as the limit, and a byte longer.
+            ("12345678\n1\n".to_owned(), vec!["1"], 1),
+            ("1234567\n1\n".to_owned(), vec!["1234567", "1"], 0),
+            ("1\n12345678".to_owned(), vec!["1"], 1),
+        ] {
+            let mut lines = Lines::new(text.as_bytes(), 8);
+            let mut found = Vec::new();
+            while let Some(line) = lines.next().unwrap() {
+                found.push(String::from_utf8(line.to_vec()).unwrap());
+            }
+            assert_eq!((found, lines.skipped), (good.into_iter().map(str::to_owned).collect(), skipped), "{text}");
+            assert!(lines.line.capacity() < 100);
         }
     }
 }

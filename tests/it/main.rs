@@ -1,10 +1,19 @@
-//! The one integration test binary.
-
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr, reason = "a test may fail by a panic")]
+//! The integration tests: one binary, so that they are linked once.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a test that cannot go on has failed, and says why"
+)]
 
 mod checker;
+mod guests;
 mod kills;
 mod load;
+mod plugin_files;
+mod plugins;
 mod position_protocol;
 mod redis_server;
 mod rig;

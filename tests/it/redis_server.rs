@@ -41,6 +41,16 @@ impl RedisServer {
 
     /// One that listens on a free loopback port as well.
     pub(crate) fn start_tcp(args: &[&str]) -> Option<Self> {
+        Self::start_on_port(args, None)
+    }
+
+    /// A sentinel that watches the master `mymaster` on a loopback port.
+    pub(crate) fn start_sentinel(master_port: u16) -> Option<Self> {
+        let conf = format!("sentinel monitor mymaster 127.0.0.1 {master_port} 1\n");
+        Self::start_on_port(&["sentinel.conf", "--sentinel"], Some(conf))
+    }
+
+    fn start_on_port(args: &[&str], conf: Option<String>) -> Option<Self> {
         for _ in 0..10 {
             let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
             let server = Self {
@@ -49,6 +59,9 @@ impl RedisServer {
                 port: Some(port),
                 args: args.iter().map(|&arg| arg.to_owned()).collect(),
             };
+            if let Some(conf) = &conf {
+                std::fs::write(server.dir.path().join("sentinel.conf"), conf).unwrap();
+            }
             // Another process may take the port between the look and the start: then the next one is tried.
             match server.first_start() {
                 Some(server) if server.child.is_none() => continue,
@@ -75,11 +88,13 @@ impl RedisServer {
     /// Starts the process; `false` when it ended before it answered.
     fn spawn(&mut self) -> bool {
         assert!(self.child.is_none());
+        let sentinel = self.args.iter().any(|arg| arg == "--sentinel");
         let child = Command::new("redis-server")
             .current_dir(self.dir.path())
-            .args(["--port", &self.port.unwrap_or(0).to_string(), "--bind", "127.0.0.1"])
-            .args(["--unixsocket", "socket", "--save", "", "--logfile", "log", "--daemonize", "no"])
             .args(&self.args)
+            .args(["--port", &self.port.unwrap_or(0).to_string(), "--bind", "127.0.0.1"])
+            .args(["--unixsocket", "socket", "--logfile", "log", "--daemonize", "no"])
+            .args(if sentinel { &[][..] } else { &["--save", ""] })
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null())

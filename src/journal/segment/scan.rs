@@ -99,6 +99,18 @@ impl Scan {
         (self.at, self.next, self.done) = (offset, sequence, false);
     }
 
+    /// Where the bytes end that may be read, for a reader behind a live writer: never more than what the writer has synced.
+    pub fn set_end(&mut self, end: u64) {
+        (self.size, self.done) = (end, false);
+    }
+
+    /// Reads up to the end of the file again, as it is now: the writer has gone on to another segment.
+    pub fn reset_end(&mut self) -> Result<(), SegmentError> {
+        let length = self.file.metadata().map(|metadata| metadata.len());
+        self.set_end(length.map_err(|source| SegmentError::Io { action: "read", path: self.path.clone(), source })?);
+        Ok(())
+    }
+
     /// Offset behind the last frame returned.
     pub fn tail(&self) -> u64 {
         self.at

@@ -9,7 +9,7 @@ use super::reply;
 use crate::source::SourceError;
 
 /// How long connecting with all of its handshake may take.
-const CONNECT_MAX: Duration = Duration::from_secs(2);
+pub(super) const CONNECT_MAX: Duration = Duration::from_secs(2);
 
 /// The server that a URL names. Asks the sentinels anew at each connection.
 pub(super) struct Server {
@@ -195,8 +195,13 @@ impl Control {
             commands.iter().map(|_| connection.recv_response()).collect::<Result<Vec<_>, RedisError>>()
         })();
         let replies = replies.map_err(reply::classify)?;
-        // Only a connection on which all went well is used again: a late reply must never answer the next command.
-        self.connection = Some(connection);
+        // Only a connection on which all went well is used again: a late reply must never answer the next command, and a server
+        // that was demoted must be asked for anew.
+        let elsewhere = |reply: &Value| {
+            reply::refusal(reply)
+                .is_some_and(|(code, _)| matches!(code, "READONLY" | "LOADING" | "MASTERDOWN" | "MOVED"))
+        };
+        self.connection = (!replies.iter().any(elsewhere)).then_some(connection);
         Ok(replies)
     }
 
@@ -204,5 +209,42 @@ impl Control {
     pub(super) fn one(&mut self, command: &Cmd) -> Result<Value, SourceError> {
         let reply = self.all(std::slice::from_ref(command))?.pop();
         reply::accepted(reply.unwrap_or(Value::Nil))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn urls_are_shown_without_secrets() {
+        for (url, shown) in [
+            ("redis://host:6380/2", "redis://host:6380/2"),
+            ("redis://:secret@host", "redis://host:6379/0"),
+            ("rediss://user:secret@host:1/0", "rediss://host:1/0"),
+            ("redis+unix:///run/redis.sock?db=3&pass=secret", "redis+unix:///run/redis.sock?db=3"),
+            ("redis-sentinel://a:1,b/mymaster/4", "redis-sentinel://a:1,b:26379/mymaster/4"),
+            ("redis-sentinel://u:secret@a/m?sentinel_password=secret", "redis-sentinel://a:26379/m/0"),
+        ] {
+            assert_eq!(Server::parse(url).unwrap().describe(), shown);
+        }
+        for bad in
+            ["host:6379", "http://host", "redis://", "redis-sentinel://a:1", "redis-sentinel:///m", "redis://h/secret"]
+        {
+            let error = Server::parse(bad).err().unwrap();
+            assert!(error.is_fatal() && !error.to_string().contains("secret"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_sentinel_urls_parts_go_where_they_belong() {
+        let url = "rediss-sentinel://us%40er:p%3Ass@a:1,[::1]:2/m/4?sentinel_user=s&sentinel_password=q%2F";
+        let Place::Sentinels { nodes, master, tls, settings } = Server::parse(url).unwrap().place else { panic!() };
+        assert_eq!((master.as_str(), tls, settings.db()), ("m", true, 4));
+        assert_eq!((settings.username(), settings.password()), (Some("us@er"), Some("p:ss")));
+        let shown: Vec<_> = nodes.iter().map(|node| node.addr().to_string()).collect();
+        assert_eq!(shown, ["a:1", "::1:2"]);
+        let sentinel = nodes[0].redis_settings();
+        assert_eq!((sentinel.username(), sentinel.password()), (Some("s"), Some("q/")));
     }
 }

@@ -1,5 +1,4 @@
-//! The dead letter stream: each entry names the original id, the reason and the circumstances, and holds the original fields as
-//! they came, each under `f:` and its name, in order, doubled ones included.
+//! The dead letter stream: copies letters under the epoch's guard, each once.
 
 use std::collections::HashSet;
 
@@ -7,12 +6,10 @@ use redis::{Cmd, cmd};
 
 use super::{Shared, publish::Guarded, reply};
 use crate::{
-    event::{Entry, StreamId},
-    source::{DeadLetter, Fields, SourceError},
+    event::StreamId,
+    source::{DeadLetter, Fields, SourceError, letter},
 };
 
-/// Before an original field's name.
-const FIELD_PREFIX: &[u8] = b"f:";
 /// Bytes of letters in one transaction.
 const GROUP_BYTES: usize = 4 << 20;
 /// Aim for a page of the dead letter stream, in bytes, when it is searched.
@@ -37,7 +34,7 @@ pub(super) fn bury(
             None => fetch(shared, guarded, letter.id)?,
         };
         bytes += fields.as_deref().map_or(0, reply::size);
-        group.push(copy(shared, letter, fields.as_ref()));
+        group.push(super::xadd(&shared.dead_key, &letter::copy(letter, &shared.stream, fields.as_ref())));
         if bytes >= GROUP_BYTES {
             send(guarded, &std::mem::take(&mut group))?;
             bytes = 0;
@@ -61,31 +58,6 @@ fn fetch(shared: &Shared, guarded: &mut Guarded, id: StreamId) -> Result<Option<
     Ok(found.into_iter().next().map(|entry| entry.fields))
 }
 
-fn copy(shared: &Shared, letter: &DeadLetter, fields: Option<&Fields>) -> Cmd {
-    let time = |ms: u64| {
-        let time = i64::try_from(ms).ok().and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok());
-        time.map_or_else(|| ms.to_string(), |time| time.to_string())
-    };
-    let mut add = cmd("XADD");
-    add.arg(&shared.dead_key).arg("*");
-    add.arg("id").arg(letter.id.to_string()).arg("stream").arg(&shared.stream);
-    add.arg("reason").arg(&letter.reason).arg("code").arg(&letter.code);
-    add.arg("plugin").arg(letter.plugin.as_deref().unwrap_or("")).arg("attempts").arg(letter.attempts);
-    // An entry was first seen when the server took it, and last by whoever gave it up: now.
-    add.arg("first_seen").arg(time(letter.id.ms)).arg("last_seen").arg(jiff::Timestamp::now().to_string());
-    match fields {
-        Some(fields) => {
-            for (name, value) in fields {
-                add.arg([FIELD_PREFIX, name].concat()).arg(&value[..]);
-            }
-        }
-        None => {
-            add.arg("fields").arg("gone");
-        }
-    }
-    add
-}
-
 /// Which of the letters stand in the dead letter stream. Looks backwards, no further than the time of the oldest original: a
 /// letter cannot be older than its entry.
 fn buried_since(
@@ -101,16 +73,11 @@ fn buried_since(
         let mut range = cmd("XREVRANGE");
         range.arg(&shared.dead_key).arg(&until).arg(format!("{oldest_ms}-0")).arg("COUNT").arg(count);
         let page = reply::entries("XREVRANGE", guarded.look_up()?.one(&range)?)?;
-        found.extend(page.iter().filter_map(original).filter(|id| wanted.contains(id)));
+        found.extend(page.iter().filter_map(letter::original).filter(|id| wanted.contains(id)));
         let Some(last) = page.last().filter(|_| page.len() == count) else { break };
         until = last.id.previous().to_string();
         let mean = page.iter().map(|entry| reply::size(&entry.fields)).sum::<usize>() / count;
         count = (PAGE_BYTES / mean.max(1)).clamp(1, 2 * count);
     }
     Ok(found)
-}
-
-fn original(letter: &Entry) -> Option<StreamId> {
-    let (_, id) = letter.fields.iter().find(|(name, _)| &name[..] == b"id")?;
-    std::str::from_utf8(id).ok()?.parse().ok()
 }

@@ -152,6 +152,7 @@ impl RedisReader {
         if last <= self.last {
             return Err(SourceError::Reply { command: "XREAD" });
         }
+        let before = (self.last, self.seen);
         self.last = last;
         let (received, bytes) = (reply.count, reply.bytes);
         self.seen = self.seen.map(|seen| seen + received as u64);
@@ -160,9 +161,16 @@ impl RedisReader {
         self.count = if full { asked.max(want.count).saturating_mul(2).min(COUNT_MAX) } else { want.count };
         let left = Want { bytes: want.bytes.saturating_sub(bytes), ..want };
         if full && left.bytes >= self.mean && Instant::now() < self.next_check {
-            self.ask(left, wait)?;
+            // A request that cannot be sent must not take this reply with it.
+            if let Err(error) = self.ask(left, wait) {
+                self.failed(&error);
+            }
         }
-        Reply::into_entries(reply)
+        let entries = Reply::into_entries(reply);
+        if entries.is_err() {
+            (self.last, self.seen) = before;
+        }
+        entries
     }
 
     /// Entries of holes, those that are gone as lost.

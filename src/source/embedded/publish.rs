@@ -1,0 +1,175 @@
+//! The owner's publishing side of the embedded stream: the position in a small file, dead letters in a log of their own, and
+//! segments that were read long ago removed.
+
+use std::{
+    collections::HashSet,
+    fs::{File, OpenOptions},
+    io,
+    os::unix::fs::{FileExt, OpenOptionsExt},
+    path::{Path, PathBuf},
+    sync::{Arc, atomic::Ordering},
+};
+
+use super::{Held, cursor, cursor::Cursor, io_error, lock};
+use crate::{
+    event::StreamId,
+    journal::Durable,
+    source::{DeadLetter, Publisher, SourceError, letter},
+};
+
+/// Bytes of segments that are kept although everything in them was read: for a look back, and for a lost journal.
+const KEEP_BYTES: u64 = 1 << 30;
+
+/// The published position on disk: `ms u64 | seq u64 | read u64 (MAX: not known) | crc32 u32`, overwritten in place and not
+/// synced at each publish, for the journal is the truth.
+pub(super) struct PositionFile {
+    file: Option<File>,
+    path: PathBuf,
+    low: StreamId,
+    read: Option<u64>,
+}
+
+/// The owner's publishing side.
+pub(super) struct EmbeddedPublisher {
+    held: Arc<Held>,
+    dir: PathBuf,
+    /// The log's last segment when old ones were last removed.
+    trimmed_at: u64,
+}
+
+// === impl PositionFile ===
+
+impl PositionFile {
+    /// For the holder of the lock.
+    pub(super) fn open(path: &Path) -> Result<Self, SourceError> {
+        let mut position = Self::read(path)?;
+        let opened = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o640).open(path);
+        position.file = Some(opened.map_err(io_error("open", path))?);
+        Ok(position)
+    }
+
+    /// For anybody. A missing or damaged file is the stream's beginning.
+    pub(super) fn read(path: &Path) -> Result<Self, SourceError> {
+        let record = match std::fs::read(path) {
+            Ok(record) => record,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+            Err(error) => return Err(io_error("read", path)(error)),
+        };
+        let number =
+            |at: usize| record.get(at..at + 8).and_then(|part| part.try_into().ok()).map_or(0, u64::from_le_bytes);
+        let valid = record.len() >= 28 && record[24..28] == crc32fast::hash(&record[..24]).to_le_bytes();
+        if !valid && !record.is_empty() {
+            tracing::warn!(path = %path.display(), "the published position is damaged: as if nothing was published");
+        }
+        let (low, read) = match valid {
+            true => (StreamId { ms: number(0), seq: number(8) }, Some(number(16)).filter(|&read| read != u64::MAX)),
+            false => (StreamId::MIN, None),
+        };
+        Ok(Self { file: None, path: path.to_owned(), low, read })
+    }
+
+    /// Everything at or below it is committed.
+    pub(super) fn low(&self) -> StreamId {
+        self.low
+    }
+
+    /// Entries up to it.
+    pub(super) fn read_count(&self) -> Option<u64> {
+        self.read
+    }
+
+    fn set(&mut self, low: StreamId, read: Option<u64>) -> Result<(), SourceError> {
+        let mut record = [0; 28];
+        record[..8].copy_from_slice(&low.ms.to_le_bytes());
+        record[8..16].copy_from_slice(&low.seq.to_le_bytes());
+        record[16..24].copy_from_slice(&read.unwrap_or(u64::MAX).to_le_bytes());
+        let crc = crc32fast::hash(&record[..24]);
+        record[24..].copy_from_slice(&crc.to_le_bytes());
+        if let Some(file) = &self.file {
+            file.write_all_at(&record, 0).map_err(io_error("write", &self.path))?;
+        }
+        (self.low, self.read) = (low, read);
+        Ok(())
+    }
+
+    pub(super) fn sync(&mut self) -> io::Result<()> {
+        self.file.as_ref().map_or(Ok(()), File::sync_data)
+    }
+}
+
+// === impl EmbeddedPublisher ===
+
+impl EmbeddedPublisher {
+    pub(super) fn new(held: Arc<Held>, dir: PathBuf) -> Self {
+        Self { held, dir, trimmed_at: 0 }
+    }
+
+    fn check(&self) -> Result<(), SourceError> {
+        if self.held.stands.load(Ordering::Acquire) { Ok(()) } else { Err(SourceError::Fenced) }
+    }
+
+    /// Removes segments whose entries were all read, but for the last [`KEEP_BYTES`] of them.
+    fn trim(&self, read: u64) -> Result<(), SourceError> {
+        let segments = cursor::segments(&self.dir)?;
+        let mut kept = 0;
+        // Newest first: a segment ends where the next begins.
+        for pair in segments.windows(2).rev().filter(|pair| pair[1] <= read.saturating_add(1)) {
+            let path = cursor::segment_path(&self.dir, pair[0]);
+            let size = std::fs::metadata(&path).map_err(io_error("read", &path))?.len();
+            if kept + size > KEEP_BYTES {
+                std::fs::remove_file(&path).map_err(io_error("remove", &path))?;
+            } else {
+                kept += size;
+            }
+        }
+        Ok(())
+    }
+
+    /// Which of the letters stand in the dead letter log. None is older than its entry.
+    fn buried(&self, letters: &[DeadLetter]) -> Result<HashSet<StreamId>, SourceError> {
+        let wanted: HashSet<StreamId> = letters.iter().map(|letter| letter.id).collect();
+        let Some(oldest) = wanted.iter().min() else { return Ok(wanted) };
+        let mut found = HashSet::new();
+        let mut cursor = Cursor::new(self.dir.join("dead"));
+        cursor.limit(Some(self.held.dead.durable()));
+        cursor.seek(StreamId { ms: oldest.ms, seq: 0 }.previous())?;
+        for copy in cursor {
+            found.extend(letter::original(&copy?).filter(|id| wanted.contains(id)));
+        }
+        Ok(found)
+    }
+}
+
+impl Publisher for EmbeddedPublisher {
+    fn bury(&mut self, letters: &[DeadLetter], may_exist: bool) -> Result<(), SourceError> {
+        self.check()?;
+        let buried = if may_exist { self.buried(letters)? } else { HashSet::new() };
+        let mut copies = Vec::new();
+        for letter in letters.iter().filter(|letter| !buried.contains(&letter.id)) {
+            let fields = match &letter.fields {
+                Some(fields) => Some(fields.clone()),
+                None => {
+                    let mut cursor = Cursor::new(self.dir.clone());
+                    cursor.limit(Some(self.held.events.durable()));
+                    cursor.seek(letter.id.previous())?;
+                    cursor.next_entry()?.map(|(_, entry)| entry).filter(|entry| entry.id == letter.id).map(|e| e.fields)
+                }
+            };
+            copies.push(letter::copy(letter, &self.held.name, fields.as_ref()));
+        }
+        self.held.dead.append(&copies).map(drop)
+    }
+
+    fn publish(&mut self, receipt: &Durable) -> Result<(), SourceError> {
+        self.check()?;
+        lock(&self.held.position).set(receipt.low(), receipt.read())?;
+        let segment = self.held.events.durable().segment;
+        if segment != self.trimmed_at
+            && let Some(read) = receipt.read()
+        {
+            self.trim(read)?;
+            self.trimmed_at = segment;
+        }
+        Ok(())
+    }
+}
