@@ -7,12 +7,15 @@
     clippy::print_stderr,
     reason = "a test that cannot go on has failed, and says why"
 )]
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr, reason = "a test may fail by a panic")]
 
+mod checker;
 mod command_line;
 mod guests;
+mod kills;
+mod load;
 mod plugin_files;
 mod plugins;
 mod position_protocol;
 mod redis_server;
+mod rig;
 mod source;

@@ -1,0 +1,1 @@
+//! The checker finds each defect that is planted in a good tree.

@@ -1,0 +1,376 @@
+//! The service as its users run it: the real binary with a clean environment and folders of its own, killed when dropped.
+//! Everything here waits on a condition with a deadline.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    io::Read,
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Stdio},
+    sync::{Arc, Mutex, OnceLock},
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+
+use crate::redis_server::RedisServer;
+
+/// How long anything may take that takes far less.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Folders and settings of one or several processes that share a stream.
+pub(crate) struct Rig {
+    root: tempfile::TempDir,
+    redis: Option<RedisServer>,
+    env: BTreeMap<String, String>,
+}
+
+/// A running process.
+pub(crate) struct Node {
+    child: Child,
+    address: String,
+    log: Arc<Mutex<String>>,
+    reader: Option<JoinHandle<()>>,
+}
+
+/// Waits until something is so.
+#[track_caller]
+pub(crate) fn eventually(what: &str, is_so: impl FnMut() -> bool) {
+    assert!(within(PATIENCE, is_so), "not within {PATIENCE:?}: {what}");
+}
+
+/// Whether something becomes so in time.
+pub(crate) fn within(limit: Duration, mut is_so: impl FnMut() -> bool) -> bool {
+    let deadline = Instant::now() + limit;
+    while !is_so() {
+        if Instant::now() >= deadline {
+            return false;
+        }
+        thread::park_timeout(Duration::from_millis(5));
+    }
+    true
+}
+
+/// Lets time pass, for tests in which a process is killed at a random moment.
+pub(crate) fn let_pass(time: Duration) {
+    within(time, || false);
+}
+
+/// A seed for a random test, printed so that a failure can be repeated with `SEED`.
+pub(crate) fn seed(test: &str) -> u64 {
+    let seed = std::env::var("SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or_else(|| fastrand::u64(..));
+    eprintln!("{test}: SEED={seed}");
+    seed
+}
+
+/// The folder of what cargo builds.
+pub(crate) fn target_dir() -> PathBuf {
+    Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap().to_owned()
+}
+
+/// A bundled plugin's component and sidecar, built once when missing.
+pub(crate) fn bundled(name: &str) -> (Vec<u8>, Vec<u8>) {
+    static BUILT: OnceLock<()> = OnceLock::new();
+    BUILT.get_or_init(|| guest_build(&["redact", "usage", "transcript"]));
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("plugins").join(name).join(format!("{name}.toml"));
+    let wasm = target_dir().join("wasm32-wasip2/release").join(format!("{name}.wasm"));
+    (fs::read(wasm).unwrap(), fs::read(source).unwrap_or_default())
+}
+
+/// The component that does what its sidecar says (`tests/guests`), built once when missing.
+pub(crate) fn misbehave() -> &'static [u8] {
+    static GUEST: OnceLock<Vec<u8>> = OnceLock::new();
+    GUEST.get_or_init(|| {
+        guest_build(&["guests"]);
+        fs::read(target_dir().join("wasm32-wasip2/release/guests.wasm")).unwrap()
+    })
+}
+
+/// Builds guests; cargo does nothing when they are fresh.
+fn guest_build(packages: &[&str]) {
+    let mut build = Command::new(env!("CARGO"));
+    build.args(["build", "--quiet", "--release", "--target", "wasm32-wasip2", "--target-dir"]).arg(target_dir());
+    packages.iter().for_each(|package| drop(build.args(["-p", package])));
+    let status = build.current_dir(env!("CARGO_MANIFEST_DIR")).status().unwrap();
+    assert!(status.success(), "plugins do not build: rustup target add wasm32-wasip2");
+}
+
+// === impl Rig ===
+
+impl Rig {
+    /// On a private Redis; `None` after a message where there is none.
+    pub(crate) fn redis() -> Option<Self> {
+        let server = RedisServer::start()?;
+        let mut rig = Self::embedded().set("REDIS_URL", &server.url());
+        rig.redis = Some(server);
+        Some(rig)
+    }
+
+    /// On the embedded stream.
+    pub(crate) fn embedded() -> Self {
+        let rig = Self {
+            root: tempfile::Builder::new().prefix("rig-").tempdir().unwrap(),
+            redis: None,
+            env: BTreeMap::new(),
+        };
+        fs::create_dir(rig.plugins_dir()).unwrap();
+        // Compiled once for all tests. The folder must be private to the user.
+        let cache = target_dir().join("tmp/compiled");
+        let mut builder = fs::DirBuilder::new();
+        std::os::unix::fs::DirBuilderExt::mode(builder.recursive(true), 0o700);
+        builder.create(&cache).unwrap();
+        rig.set("PORT", "0")
+            .set("HOST", "127.0.0.1")
+            .set("LANES", "2")
+            .set("REQUIRED_PLUGINS", "none")
+            .set_path("CACHE_DIR", &cache)
+    }
+
+    /// Sets a variable of the processes to come.
+    pub(crate) fn set(mut self, name: &str, value: &str) -> Self {
+        self.env.insert(name.to_owned(), value.to_owned());
+        self
+    }
+
+    fn set_path(self, name: &str, path: &Path) -> Self {
+        self.set(name, path.to_str().unwrap())
+    }
+
+    /// Puts bundled plugins into the folder; whatever is put in with it is required.
+    pub(crate) fn with_bundled(self, names: &[&str]) -> Self {
+        for name in names {
+            let (wasm, sidecar) = bundled(name);
+            self.put_plugin(name, &sidecar, &wasm);
+        }
+        self.set("REQUIRED_PLUGINS", &names.join(","))
+    }
+
+    /// Puts the misbehaving guest into the folder under a file name, with the lines of its sidecar.
+    pub(crate) fn put_guest(&self, stem: &str, sidecar: &str) {
+        self.put_plugin(stem, sidecar.as_bytes(), misbehave());
+    }
+
+    /// Puts a plugin into the folder, each file by a rename, the sidecar first.
+    pub(crate) fn put_plugin(&self, stem: &str, sidecar: &[u8], wasm: &[u8]) {
+        self.put_file(&format!("{stem}.toml"), sidecar);
+        self.put_file(&format!("{stem}.wasm"), wasm);
+    }
+
+    /// Puts one file into the folder of plugins by a rename.
+    pub(crate) fn put_file(&self, name: &str, bytes: &[u8]) {
+        let staged = self.root.path().join(format!("staged-{name}"));
+        fs::write(&staged, bytes).unwrap();
+        fs::rename(staged, self.plugins_dir().join(name)).unwrap();
+    }
+
+    /// `LOGS_DIR`.
+    pub(crate) fn logs(&self) -> PathBuf {
+        self.root.path().join("logs")
+    }
+
+    /// What stands beside `LOGS_DIR`.
+    pub(crate) fn root(&self) -> &Path {
+        self.root.path()
+    }
+
+    pub(crate) fn plugins_dir(&self) -> PathBuf {
+        self.root.path().join("plugins")
+    }
+
+    /// A file of a task, once it is there.
+    pub(crate) fn read(&self, path: &str) -> String {
+        let path = self.logs().join(path);
+        fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+    }
+
+    pub(crate) fn server(&mut self) -> &mut RedisServer {
+        self.redis.as_mut().unwrap()
+    }
+
+    /// A connection of the test's own.
+    pub(crate) fn connect(&self) -> redis::Connection {
+        self.redis.as_ref().unwrap().connect()
+    }
+
+    /// The command with the environment of this rig, for `serve` and for everything else.
+    pub(crate) fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_task-logger"));
+        command.env_clear().current_dir(self.root.path()).args(args);
+        command.env("LOGS_DIR", self.logs()).env("PLUGINS_DIR", self.plugins_dir());
+        command.env("STREAM_DIR", self.root.path().join("stream")).env("STATE_DIR", self.root.path().join("state"));
+        command.envs(&self.env);
+        command
+    }
+
+    /// Starts a process and waits until it listens.
+    pub(crate) fn spawn(&self) -> Node {
+        let mut node = self.spawn_silent();
+        let listening = within(PATIENCE, || node.learn_address() || node.child.try_wait().unwrap().is_some());
+        assert!(listening && !node.address.is_empty(), "it does not listen:\n{}", node.log());
+        node
+    }
+
+    /// Starts a process that may end before it listens.
+    pub(crate) fn spawn_silent(&self) -> Node {
+        let mut command = self.command(&["serve"]);
+        let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut stderr = child.stderr.take().unwrap();
+        let log = Arc::new(Mutex::new(String::new()));
+        let sink = Arc::clone(&log);
+        let reader = thread::spawn(move || {
+            let mut buffer = [0; 4096];
+            while let Ok(n @ 1..) = stderr.read(&mut buffer) {
+                sink.lock().unwrap().push_str(&String::from_utf8_lossy(&buffer[..n]));
+            }
+        });
+        Node { child, address: String::new(), log, reader: Some(reader) }
+    }
+
+    /// Starts a process and waits until it owns the stream and takes events in.
+    pub(crate) fn spawn_owner(&self) -> Node {
+        let node = self.spawn();
+        eventually("the process owns the stream and takes events in", || node.takes_events());
+        node
+    }
+
+    /// Waits until the published position has reached the stream's end.
+    #[track_caller]
+    pub(crate) fn wait_published(&self, redis: &mut redis::Connection) {
+        eventually("the position is published up to the stream's end", || published(redis) == last_id(redis));
+    }
+}
+
+/// The published position: the group's last-delivered-id; `0-0` without a group.
+pub(crate) fn published(redis: &mut redis::Connection) -> String {
+    let groups: Result<Vec<BTreeMap<String, redis::Value>>, _> =
+        redis::cmd("XINFO").arg("GROUPS").arg("task_events").query(redis);
+    let group = groups.unwrap_or_default().into_iter().next().unwrap_or_default();
+    group.get("last-delivered-id").map_or("0-0".into(), |id| redis::from_redis_value_ref(id).unwrap())
+}
+
+/// The stream's last generated id.
+pub(crate) fn last_id(redis: &mut redis::Connection) -> String {
+    let info: Result<BTreeMap<String, redis::Value>, _> =
+        redis::cmd("XINFO").arg("STREAM").arg("task_events").query(redis);
+    let info = info.unwrap_or_default();
+    info.get("last-generated-id").map_or("0-0".into(), |id| redis::from_redis_value_ref(id).unwrap())
+}
+
+/// Appends an entry with these fields and returns its id.
+pub(crate) fn add(redis: &mut redis::Connection, fields: &[(&str, &str)]) -> String {
+    redis::cmd("XADD").arg("task_events").arg("*").arg(fields).query(redis).unwrap()
+}
+
+// === impl Node ===
+
+impl Node {
+    fn learn_address(&mut self) -> bool {
+        let log = self.log.lock().unwrap();
+        let found = log.split_once("listening address=").and_then(|(_, rest)| rest.split_once('\n'));
+        if let Some((address, _)) = found {
+            self.address = format!("http://{}", address.trim());
+        }
+        !self.address.is_empty()
+    }
+
+    /// Where it listens, `http://127.0.0.1:…`.
+    pub(crate) fn url(&self) -> &str {
+        &self.address
+    }
+
+    /// Status and body of a GET; status 0 when nobody answers.
+    pub(crate) fn get(&self, path: &str) -> (u16, String) {
+        let agent: ureq::Agent = ureq::Agent::config_builder()
+            .http_status_as_error(false)
+            .timeout_global(Some(Duration::from_secs(10)))
+            .build()
+            .into();
+        match agent.get(format!("{}{path}", self.address)).call() {
+            Ok(mut response) => {
+                let body = response.body_mut().read_to_string().unwrap_or_default();
+                (response.status().as_u16(), body)
+            }
+            Err(_) => (0, String::new()),
+        }
+    }
+
+    /// The body of a GET as JSON; null when there is none.
+    pub(crate) fn json(&self, path: &str) -> Value {
+        serde_json::from_str(&self.get(path).1).unwrap_or_default()
+    }
+
+    pub(crate) fn is_owner(&self) -> bool {
+        self.json("/health")["role"] == "owner"
+    }
+
+    pub(crate) fn takes_events(&self) -> bool {
+        self.is_owner() && self.get("/ready?write").0 == 200
+    }
+
+    /// What it logged so far.
+    pub(crate) fn log(&self) -> String {
+        self.log.lock().unwrap().clone()
+    }
+
+    pub(crate) fn is_running(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).unwrap();
+    }
+
+    pub(crate) fn pause(&self) {
+        self.signal(Signal::STOP);
+    }
+
+    pub(crate) fn resume(&self) {
+        self.signal(Signal::CONT);
+    }
+
+    /// kill -9.
+    pub(crate) fn kill(mut self) {
+        self.end();
+    }
+
+    /// SIGTERM, and how it ended.
+    #[track_caller]
+    pub(crate) fn terminate(mut self) -> ExitStatus {
+        self.signal(Signal::TERM);
+        let mut ended = None;
+        eventually("the process ends after SIGTERM", || {
+            ended = self.child.try_wait().unwrap();
+            ended.is_some()
+        });
+        let status = ended.unwrap();
+        assert!(status.success(), "{status}:\n{}", self.log());
+        status
+    }
+
+    fn end(&mut self) {
+        // Ended already: then there is nothing to kill.
+        drop(self.child.kill());
+        self.child.wait().unwrap();
+        if let Some(reader) = self.reader.take() {
+            reader.join().unwrap();
+        }
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        self.end();
+        if thread::panicking() {
+            let log = self.log();
+            let tail = log.lines().rev().take(40).collect::<Vec<_>>();
+            eprintln!("--- log of {} ---", self.address);
+            tail.iter().rev().for_each(|line| eprintln!("{line}"));
+        }
+    }
+}
