@@ -134,6 +134,9 @@ impl Id {
         if text.is_empty() {
             return Err(InvalidId::Empty);
         }
+        if text.len() <= ID_BYTES_MAX && text.bytes().enumerate().all(stands_for_itself) {
+            return Ok(Self(text.into()));
+        }
         if text.chars().any(char::is_control) {
             return Err(InvalidId::Control);
         }
@@ -198,7 +201,7 @@ fn encode(text: &str) -> Cow<'_, str> {
     }
     let mut name = String::with_capacity(text.len() + 8);
     for (at, byte) in text.bytes().enumerate() {
-        if allowed((at, byte)) {
+        if stands_for_itself((at, byte)) {
             name.push(char::from(byte));
         } else {
             name.push('%');
@@ -207,6 +210,11 @@ fn encode(text: &str) -> Cow<'_, str> {
         }
     }
     Cow::Owned(name)
+}
+
+/// Whether a byte at its place needs no encoding.
+fn stands_for_itself((at, byte): (usize, u8)) -> bool {
+    byte.is_ascii_alphanumeric() || (at > 0 && matches!(byte, b'.' | b'_' | b':' | b'-'))
 }
 
 const HEX: &[u8; 16] = b"0123456789ABCDEF";

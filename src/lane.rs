@@ -229,7 +229,8 @@ impl Running {
 
     /// Forgets keys that stand in a checkpoint, when there are many.
     fn forget_keys(&mut self) {
-        self.lane.metrics.held.set(self.held.len() as f64);
+        let held: u32 = self.held.keys().filter_map(|key| self.keys.get(key)).map(KeyQueue::waiting).sum();
+        self.lane.metrics.held.set(held.into());
         if self.keys.len() > KEYS_MAX {
             let checkpointed = self.lane.checkpointed.load(Ordering::Acquire);
             self.keys.retain(|_, queue| queue.batch > checkpointed || !queue.is_empty());

@@ -125,9 +125,10 @@ impl Reading {
                     continue;
                 }
                 bytes += entry.fields.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>();
-                let kind = Envelope::of(&entry).kind.map(|kind| std::str::from_utf8(kind).unwrap_or_default());
+                let envelope = Envelope::of(&entry);
+                let kind = envelope.kind.map(|kind| std::str::from_utf8(kind).unwrap_or_default());
                 self.metrics.events(kind.unwrap_or_default()).increment(1);
-                let lane = lane_of(&entry, self.lanes.len());
+                let lane = lane_of(&envelope, self.lanes.len());
                 routed.get_mut(lane)?.push(entry);
             }
         }

@@ -90,11 +90,11 @@ impl<'e> Envelope<'e> {
 }
 
 /// The lane of an entry: the same one for all entries of a key. Entries without a key go anywhere.
-pub fn lane_of(entry: &Entry, lanes: usize) -> usize {
+pub fn lane_of(envelope: &Envelope<'_>, lanes: usize) -> usize {
     if lanes < 2 {
         return 0;
     }
     let mut hasher = DefaultHasher::new();
-    Envelope::of(entry).key().hash(&mut hasher);
+    envelope.key().hash(&mut hasher);
     usize::try_from(hasher.finish() % lanes as u64).unwrap_or(0)
 }

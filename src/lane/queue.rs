@@ -60,6 +60,12 @@ impl KeyQueue {
         Self { key, states, joined, touched: false, batch: 0, runs: VecDeque::new() }
     }
 
+    /// Events that wait.
+    pub(super) fn waiting(&self) -> u32 {
+        let count = |run: &Run| if let Run::Events { events, .. } = run { events.len() } else { 0 };
+        u32::try_from(self.runs.iter().map(count).sum::<usize>()).unwrap_or(u32::MAX)
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.runs.is_empty()
     }

@@ -17,19 +17,19 @@ use std::{
 
 use redis::{Connection, Value};
 
-#[path = "../it/checker.rs"]
-#[allow(dead_code, unreachable_pub, reason = "the tests use more of it")]
-mod checker;
-#[path = "../it/redis_server.rs"]
-#[allow(dead_code, unreachable_pub, reason = "the tests use more of it")]
-mod redis_server;
+#[path = "../it"]
+#[allow(dead_code, reason = "the tests use more of it")]
+mod it {
+    pub(crate) mod checker;
+    pub(crate) mod redis_server;
+}
 mod load;
 mod native;
 mod process;
 
+use it::{checker, redis_server::RedisServer};
 use load::Load;
 use process::Service;
-use redis_server::RedisServer;
 
 const STREAM: &str = "task_events";
 const ROUNDS: usize = 3;
@@ -187,7 +187,8 @@ fn ids_of(reply: &Value) -> Vec<&[u8]> {
 
 /// The published position and the entries read up to it.
 fn position(control: &mut Connection) -> (String, u64) {
-    let groups: redis::RedisResult<Vec<HashMap<String, Value>>> = redis::cmd("XINFO").arg("GROUPS").arg(STREAM).query(control);
+    let groups: redis::RedisResult<Vec<HashMap<String, Value>>> =
+        redis::cmd("XINFO").arg("GROUPS").arg(STREAM).query(control);
     let ours = |group: &HashMap<String, Value>| group.get("name") == Some(&Value::BulkString(b"task-logger".to_vec()));
     let Some(group) = groups.ok().and_then(|groups| groups.into_iter().find(ours)) else { return Default::default() };
     let read = |name: &str| group.get(name).cloned().unwrap_or(Value::Nil);

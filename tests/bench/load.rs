@@ -14,8 +14,22 @@ pub(crate) struct Load {
 }
 
 const WORDS: [&str; 16] = [
-    "running", "tests", "in", "src/lib.rs", "error[E0308]:", "expected", "found", "`String`,", "Compiling", "serde", "v1.0.228",
-    "ok", "commit 3f1c9a7e", "writing", "the", "migration",
+    "running",
+    "tests",
+    "in",
+    "src/lib.rs",
+    "error[E0308]:",
+    "expected",
+    "found",
+    "`String`,",
+    "Compiling",
+    "serde",
+    "v1.0.228",
+    "ok",
+    "commit 3f1c9a7e",
+    "writing",
+    "the",
+    "migration",
 ];
 
 impl Load {

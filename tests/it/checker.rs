@@ -188,9 +188,8 @@ pub(crate) fn files_below(dir: &Path) -> Vec<PathBuf> {
 
 /// Files below a folder that hold a text.
 pub(crate) fn files_with(dir: &Path, text: &str) -> Vec<PathBuf> {
-    let holds = |path: &PathBuf| {
-        fs::read(path).is_ok_and(|bytes| memchr::memmem::find(&bytes, text.as_bytes()).is_some())
-    };
+    let holds =
+        |path: &PathBuf| fs::read(path).is_ok_and(|bytes| memchr::memmem::find(&bytes, text.as_bytes()).is_some());
     files_below(dir).into_iter().filter(holds).collect()
 }
 
@@ -390,7 +389,10 @@ impl<'a> Look<'a> {
             }
             let page = pages.entry(dir.clone()).or_insert_with(|| {
                 let text = fs::read_to_string(self.logs.join(&dir).join("transcript.md")).unwrap_or_default();
-                text.split("mark-").skip(1).filter_map(|rest| Some(format!("mark-{}-end", rest.split_once("-end")?.0))).collect()
+                text.split("mark-")
+                    .skip(1)
+                    .filter_map(|rest| Some(format!("mark-{}-end", rest.split_once("-end")?.0)))
+                    .collect()
             });
             let next = at.entry(dir).or_default();
             if page.get(*next).map(String::as_str) != Some(marker) {

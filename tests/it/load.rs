@@ -85,7 +85,9 @@ impl Load {
         }
         if task.step > task.length {
             let (kind, data) = match rng.bool() {
-                true => ("task:completed", serde_json::json!({"result": marker, "cost_usd": 0.25, "status": "completed"})),
+                true => {
+                    ("task:completed", serde_json::json!({"result": marker, "cost_usd": 0.25, "status": "completed"}))
+                }
                 false => ("task:failed", serde_json::json!({"error": marker})),
             };
             return entry(&[("type", kind), ("task_id", &id), ("data", &data.to_string())]);
@@ -113,7 +115,10 @@ impl Load {
                 text("task:output", &format!("{marker} here it comes: ghp_{}0000", CANARIES[0]))
             }
             10 => text("task:thinking", &format!("{marker} {}", "reasons ".repeat(rng.usize(..200)))),
-            _ => text("task:output", &format!("{marker} plain words of an agent {}", "and more ".repeat(rng.usize(..40)))),
+            _ => text(
+                "task:output",
+                &format!("{marker} plain words of an agent {}", "and more ".repeat(rng.usize(..40))),
+            ),
         }
     }
 

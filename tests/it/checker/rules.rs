@@ -120,13 +120,10 @@ fn file(kind: Option<&str>) -> &'static str {
 
 impl Rules {
     pub(super) fn of(stream: &Stream) -> Self {
-        let refused: HashSet<Id> = stream.dead.iter().filter(|letter| !letter.plugin.is_empty()).map(|l| l.id).collect();
-        let mut rules = Self {
-            keys: HashMap::new(),
-            fates: HashMap::new(),
-            may_drop: HashSet::new(),
-            directories: HashSet::new(),
-        };
+        let refused: HashSet<Id> =
+            stream.dead.iter().filter(|letter| !letter.plugin.is_empty()).map(|l| l.id).collect();
+        let mut rules =
+            Self { keys: HashMap::new(), fates: HashMap::new(), may_drop: HashSet::new(), directories: HashSet::new() };
         let joins = joins(stream);
         for entry in &stream.entries {
             let fate = rules.decide(entry, &joins, refused.contains(&entry.id));
@@ -183,9 +180,10 @@ impl Rules {
 }
 
 fn undecodable(entry: &Entry, kind: Option<&str>) -> bool {
-    let utf8 = entry.fields.iter().all(|(name, value)| {
-        std::str::from_utf8(name).is_ok() && std::str::from_utf8(value).is_ok()
-    });
+    let utf8 = entry
+        .fields
+        .iter()
+        .all(|(name, value)| std::str::from_utf8(name).is_ok() && std::str::from_utf8(value).is_ok());
     let named_badly = kind.is_some_and(is_flow_family)
         && data(entry)
             .and_then(|data| data.get("task_id")?.as_str().map(str::to_owned))
