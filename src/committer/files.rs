@@ -25,6 +25,8 @@ use crate::{
 const DIR_MODE: u32 = 0o750;
 /// A file's mode.
 const FILE_MODE: u32 = 0o640;
+/// How often the removal of a staging folder is tried while its owner goes on writing.
+const STAGING_TRIES: u32 = 1000;
 
 /// What went wrong with the files of `LOGS_DIR`.
 #[derive(Debug, thiserror::Error)]
@@ -53,6 +55,7 @@ pub struct TaskFiles {
     root_file: File,
     logs_dir: PathBuf,
     staging: Dir,
+    epoch: u64,
     /// Keeps the names of several users of one staging folder apart.
     tag: &'static str,
     staged: u64,
@@ -108,7 +111,7 @@ impl TaskFiles {
         for entry in own.entries().map_err(fail("list the state folder of"))? {
             let name = entry.map_err(fail("list the state folder of"))?.file_name();
             if name.to_str().is_some_and(|name| name.starts_with("tmp-")) {
-                own.remove_dir_all(&name).map_err(fail("remove old staging of"))?;
+                remove_staging(&own, &name).map_err(fail("remove old staging of"))?;
             }
         }
         let staging = format!("tmp-{epoch}");
@@ -119,6 +122,7 @@ impl TaskFiles {
             root_file,
             logs_dir: logs_dir.to_owned(),
             staging,
+            epoch,
             tag: "a",
             staged: 0,
             open: HashMap::new(),
@@ -136,6 +140,7 @@ impl TaskFiles {
             root_file: self.root_file.try_clone().map_err(fail)?,
             logs_dir: self.logs_dir.clone(),
             staging: self.staging.try_clone().map_err(fail)?,
+            epoch: self.epoch,
             tag,
             staged: 0,
             open: HashMap::new(),
@@ -238,12 +243,16 @@ impl TaskFiles {
     ) -> Result<(File, u64), FilesError> {
         let path = dir_of(key).join(&**name);
         let mut options = OpenOptions::new();
-        options.write(true).mode(FILE_MODE);
+        options.write(true);
         let opened = match self.root.open_with(&path, &options) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                // Made in staging and moved: a paused owner that wakes cannot bring back what its successor moved away.
                 self.make_dir(key)?;
                 applied.created += 1;
-                self.root.open_with(&path, options.create(true))
+                let temp = self.stage(b"").map_err(|error| self.failed("stage", key, name, error))?;
+                let renamed = self.staging.rename(&temp, &self.root, &path);
+                renamed.map_err(|error| self.failed("create", key, name, error))?;
+                self.root.open_with(&path, &options)
             }
             opened => opened,
         };
@@ -328,7 +337,12 @@ impl TaskFiles {
 
     /// A key's state as the last checkpoint left it; made anew from the files where `.state` is missing or damaged.
     pub fn load(&self, key: &Key) -> Result<KeyState, FilesError> {
-        load(&self.root, key).map_err(|error| self.failed("load the state of", key, "", error))
+        let (state, unusable) =
+            load(&self.root, key).map_err(|error| self.failed("load the state of", key, "", error))?;
+        if let Some(unusable) = unusable {
+            tracing::warn!(key = %key, state = unusable, "state of a key is made anew from its files; plugin state is lost");
+        }
+        Ok(state)
     }
 
     /// Writes `.state`s of the journal's record `sequence`, then everything of `LOGS_DIR`'s file system to disk. A power loss
@@ -337,7 +351,7 @@ impl TaskFiles {
         let mut renames = Vec::new();
         for (key, bytes) in states {
             let path = dir_of(key).join(STATE_FILE);
-            let updated = state_file::update(&self.root, &path, sequence, bytes)
+            let updated = state_file::update(&self.root, &path, self.epoch, sequence, bytes)
                 .map_err(|error| self.failed("write", key, STATE_FILE, error))?;
             if let Updated::New(file) = updated {
                 let temp = self.stage(&file).map_err(|error| self.failed("stage", key, STATE_FILE, error))?;
@@ -410,22 +424,36 @@ fn join(parts: &[&bytes::Bytes]) -> Vec<u8> {
     all
 }
 
+/// Removes an old owner's staging folder; it may still be writing into it.
+fn remove_staging(own: &Dir, name: &std::ffi::OsStr) -> io::Result<()> {
+    let mut tries = 0;
+    loop {
+        match own.remove_dir_all(name) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound && !own.try_exists(name)? => return Ok(()),
+            Err(error) if tries == STAGING_TRIES => return Err(error),
+            Err(_) => tries += 1,
+            Ok(()) => return Ok(()),
+        }
+    }
+}
+
 fn make_dirs(root: &Dir, path: &Path) -> io::Result<()> {
     let mut builder = DirBuilder::new();
     builder.recursive(true).mode(DIR_MODE);
     root.create_dir_with(path, &builder)
 }
 
-/// Loads a key's state beneath an open `LOGS_DIR`; an empty one for a key that has no directory.
-pub fn load(root: &Dir, key: &Key) -> io::Result<KeyState> {
+/// Loads a key's state beneath an open `LOGS_DIR`; an empty one for a key that has no directory. Also says why it had to be
+/// made anew from the files, if it had to: right before a key's first checkpoint, a loss after it.
+pub fn load(root: &Dir, key: &Key) -> io::Result<(KeyState, Option<String>)> {
     let dir = match root.open_dir(dir_of(key)) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(KeyState::default()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok((KeyState::default(), None)),
         opened => opened?,
     };
     let unusable = match state_file::read(&dir) {
         Ok(None) => "damaged".to_owned(),
         Ok(Some(bytes)) => match KeyState::from_bytes(&bytes) {
-            Ok(state) => return Ok(state),
+            Ok(state) => return Ok((state, None)),
             Err(error) => error.to_string(),
         },
         Err(error) if error.kind() == io::ErrorKind::NotFound => "none".to_owned(),
@@ -439,10 +467,9 @@ pub fn load(root: &Dir, key: &Key) -> io::Result<KeyState> {
         }
     }
     if files.is_empty() {
-        return Ok(KeyState::default());
+        return Ok((KeyState::default(), None));
     }
     let read = |name: &str| dir.read(name).ok();
     let documents = Documents::from_files(read(layout::METADATA), read(layout::INPUT), read(layout::FINAL_RESULT));
-    tracing::warn!(key = %key, state = unusable, "state of a key is made anew from its files; plugin state is lost");
-    Ok(KeyState::rebuilt(files, documents))
+    Ok((KeyState::rebuilt(files, documents), Some(unusable)))
 }

@@ -1,8 +1,10 @@
 //! The file `.state`: two slots written in turn, so that the one before stays whole until the new one is synced. Making a new
 //! file at each checkpoint cost a hundred times as much as this overwrite.
 //!
-//! File: `magic 8 | slot size u32 | zero u32`, then two slots `sequence u64 | length u32 | crc32 u32 | body`, integers little
-//! endian; the CRC covers sequence and body. The valid slot with the higher sequence counts.
+//! File: `magic 8 | slot size u32 | epoch u32`, then two slots `sequence u64 | length u32 | crc32 u32 | body`, integers little
+//! endian; the CRC covers sequence and body. The valid slot with the higher sequence counts. The epoch is that of the owner
+//! who made the file, and only that owner overwrites it: another makes a new one, so that a paused predecessor that wakes
+//! finds nothing to overwrite.
 
 use std::{
     io::{self, Read},
@@ -36,15 +38,18 @@ pub(super) fn read(dir: &Dir) -> io::Result<Option<Vec<u8>>> {
     Ok(newest.map(|(_, body)| body.to_vec()))
 }
 
-/// Overwrites the older slot of the directory's file.
-pub(super) fn update(dir: &Dir, path: &std::path::Path, sequence: u64, body: &[u8]) -> io::Result<Updated> {
-    let new = || Ok(Updated::New(fresh(sequence, body)));
+/// Overwrites the older slot of the directory's file, if this epoch's owner made it.
+pub(super) fn update(dir: &Dir, path: &std::path::Path, epoch: u64, sequence: u64, body: &[u8]) -> io::Result<Updated> {
+    let new = || Ok(Updated::New(fresh(epoch, sequence, body)));
     let file = match dir.open_with(path, OpenOptions::new().read(true).write(true)) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return new(),
         opened => opened?.into_std(),
     };
     let mut old = Vec::new();
     (&file).read_to_end(&mut old)?;
+    if old.get(12..16) != Some(&epoch_mark(epoch)[..]) {
+        return new();
+    }
     let Some(size) = slot_size(&old).filter(|size| SLOT_HEADER + body.len() <= *size) else { return new() };
     let slots = old.get(FILE_HEADER as usize..).unwrap_or_default().chunks(size);
     let valid = slots.take(2).zip(0..).filter_map(|(slot, n)| Some((check(slot)?.0, n)));
@@ -54,15 +59,21 @@ pub(super) fn update(dir: &Dir, path: &std::path::Path, sequence: u64, body: &[u
     Ok(Updated::Done)
 }
 
-fn fresh(sequence: u64, body: &[u8]) -> Vec<u8> {
+fn fresh(epoch: u64, sequence: u64, body: &[u8]) -> Vec<u8> {
     // Room to grow: documents and plugin states do.
     let size = (SLOT_HEADER + body.len() + body.len() / 2).next_multiple_of(SLOT_UNIT);
     let mut file = Vec::with_capacity(FILE_HEADER as usize + SLOT_HEADER + body.len());
     file.extend_from_slice(MAGIC);
     file.extend_from_slice(&u32::try_from(size).unwrap_or(u32::MAX).to_le_bytes());
-    file.extend_from_slice(&[0; 4]);
+    file.extend_from_slice(&epoch_mark(epoch));
     file.extend_from_slice(&slot(sequence, body));
     file
+}
+
+/// The epoch's low half: two owners that meet are never so far apart.
+fn epoch_mark(epoch: u64) -> [u8; 4] {
+    let [a, b, c, d, ..] = epoch.to_le_bytes();
+    [a, b, c, d]
 }
 
 fn slot(sequence: u64, body: &[u8]) -> Vec<u8> {
@@ -107,7 +118,11 @@ mod tests {
     use super::*;
 
     fn update_in(dir: &Dir, sequence: u64, body: &[u8]) -> bool {
-        match update(dir, Path::new(STATE_FILE), sequence, body).unwrap() {
+        update_as(dir, 1, sequence, body)
+    }
+
+    fn update_as(dir: &Dir, epoch: u64, sequence: u64, body: &[u8]) -> bool {
+        match update(dir, Path::new(STATE_FILE), epoch, sequence, body).unwrap() {
             Updated::Done => false,
             Updated::New(file) => {
                 dir.write(STATE_FILE, file).unwrap();
@@ -138,6 +153,16 @@ mod tests {
                 assert_eq!(read(&dir).unwrap().unwrap(), b"two, longer", "cut at {cut}");
             }
         }
+    }
+
+    #[test]
+    fn only_the_owner_who_made_the_file_overwrites_it() {
+        let temp = tempfile::tempdir().unwrap();
+        let dir = Dir::open_ambient_dir(temp.path(), ambient_authority()).unwrap();
+        assert!(update_as(&dir, 1, 1, b"one"));
+        assert!(!update_as(&dir, 1, 2, b"two"));
+        assert!(update_as(&dir, 2, 3, b"three"), "a successor makes a new file");
+        assert!(update_as(&dir, 1, 2, b"late"), "and its predecessor could not write into that");
     }
 
     #[test]
