@@ -85,7 +85,7 @@ pub fn recover(state_dir: &Path, epoch: u64, files: &mut TaskFiles) -> Result<Re
         let checkpoint = Checkpoint { epoch, sequence: replayed.next_sequence - 1, position: position.clone() };
         checkpoint.write(state_dir)?;
     }
-    found.remove()?;
+    found.remove(epoch)?;
     if replayed.records > 0 {
         tracing::info!(records = replayed.records, cut, "journal replayed");
     }

@@ -15,7 +15,9 @@ use super::{
 };
 use crate::position::Position;
 
-const CHECKPOINT: &str = "checkpoint";
+const CHECKPOINT: &str = "checkpoint-";
+/// Ends the names of files that are not in use yet, or not any more.
+const UNUSED: &str = ".new";
 
 /// Up to where the journal is no longer needed.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -36,8 +38,8 @@ pub struct Found {
     /// Highest epoch seen.
     pub epoch: u64,
     segments: Vec<Segment>,
-    /// Spare files of owners that are gone.
-    unfinished: Vec<Segment>,
+    /// What else dead owners left: their checkpoints, files that were to become segments.
+    leavings: Vec<(u64, PathBuf)>,
 }
 
 #[derive(Debug)]
@@ -61,14 +63,10 @@ pub struct Replayed {
 // === impl Checkpoint ===
 
 impl Checkpoint {
-    /// Reads the folder's checkpoint. One that is damaged is an error: replaying without it could not know what to skip.
-    pub fn read(dir: &Path) -> Result<Option<Self>, JournalError> {
-        let path = dir.join(CHECKPOINT);
-        let bytes = match std::fs::read(&path) {
-            Ok(bytes) => bytes,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(source) => return Err(JournalError::Io { action: "read", path, source }),
-        };
+    /// Reads a checkpoint. One that is damaged is an error: replaying without it could not know what to skip.
+    fn read(path: PathBuf) -> Result<Self, JournalError> {
+        let bytes =
+            std::fs::read(&path).map_err(|source| JournalError::Io { action: "read", path: path.clone(), source })?;
         let damaged = |why: String| JournalError::Io {
             action: "read",
             path: path.clone(),
@@ -79,12 +77,13 @@ impl Checkpoint {
         if tail != format!("\n{:08x}\n", crc32fast::hash(json)).as_bytes() {
             return Err(damaged("wrong checksum".into()));
         }
-        serde_json::from_slice(json).map(Some).map_err(|error| damaged(error.to_string()))
+        serde_json::from_slice(json).map_err(|error| damaged(error.to_string()))
     }
 
-    /// Replaces the folder's checkpoint; durable when it returns.
+    /// Replaces this epoch's checkpoint; durable when it returns. Each owner has its own file and that of the highest epoch
+    /// counts, so that one who was paused and replaced cannot put an old position in the place of a newer one.
     pub fn write(&self, dir: &Path) -> Result<(), JournalError> {
-        let (path, temp) = (dir.join(CHECKPOINT), dir.join(format!("{CHECKPOINT}-{}.new", self.epoch)));
+        let (path, temp) = (checkpoint_path(dir, self.epoch), dir.join(format!("{CHECKPOINT}{}{UNUSED}", self.epoch)));
         let written = (|| {
             let mut bytes = serde_json::to_vec(self)?;
             let crc = crc32fast::hash(&bytes);
@@ -105,13 +104,18 @@ impl Found {
     /// Looks into a state folder.
     pub fn look(dir: &Path) -> Result<Self, JournalError> {
         let fail = |source| JournalError::Io { action: "list", path: dir.to_owned(), source };
-        let checkpoint = Checkpoint::read(dir)?;
-        let (mut segments, mut unfinished) = (Vec::new(), Vec::new());
+        let (mut segments, mut leavings, mut newest) = (Vec::new(), Vec::new(), None);
         for entry in std::fs::read_dir(dir).map_err(fail)? {
             let path = entry.map_err(fail)?.path();
-            let Some(name) = path.file_name().and_then(|name| name.to_str()).map(str::to_owned) else { continue };
-            if name.contains("-spare-") && name.ends_with(".new") {
-                unfinished.push(Segment { path, epoch: 0, n: 0 });
+            let Some(name) = path.file_name().and_then(|name| name.to_str()) else { continue };
+            if let Some(epoch) = name.strip_prefix(CHECKPOINT).and_then(|epoch| epoch.parse::<u64>().ok()) {
+                newest = newest.max(Some(epoch));
+                leavings.push((epoch, path));
+                continue;
+            }
+            if let Some(name) = name.strip_suffix(UNUSED) {
+                let of = name.strip_prefix(CHECKPOINT).or(name.split_once("-spare-").map(|(epoch, _)| epoch));
+                leavings.extend(of.and_then(|epoch| epoch.parse().ok()).map(|epoch: u64| (epoch, path)));
                 continue;
             }
             let Some((epoch, n)) = name.strip_suffix(".wal").and_then(|name| name.split_once('-')) else { continue };
@@ -119,9 +123,10 @@ impl Found {
                 segments.push(Segment { path, epoch, n });
             }
         }
+        let checkpoint = newest.map(|epoch| Checkpoint::read(checkpoint_path(dir, epoch))).transpose()?;
         segments.sort_by_key(|segment| (segment.epoch, segment.n));
         let epochs = segments.iter().map(|segment| segment.epoch).chain(checkpoint.as_ref().map(|c| c.epoch));
-        Ok(Self { epoch: epochs.max().unwrap_or(0), checkpoint, segments, unfinished })
+        Ok(Self { epoch: epochs.max().unwrap_or(0), checkpoint, segments, leavings })
     }
 
     /// Hands every record above the checkpoint to `each`, in order.
@@ -145,6 +150,10 @@ impl Found {
         for (segment, first, mut scan) in scans {
             // Where the next epoch begins, this one was sealed.
             let sealed = starts.iter().filter(|(epoch, _)| *epoch > segment.epoch).map(|(_, first)| *first).min();
+            if sealed.is_some_and(|sealed| first >= sealed) {
+                // Begun by a paused owner after it was replaced.
+                continue;
+            }
             if first > replayed.next_sequence {
                 replayed.damage.push(format!("records {} to {} are missing", replayed.next_sequence, first - 1));
                 replayed.next_sequence = first;
@@ -173,13 +182,22 @@ impl Found {
         Ok(replayed)
     }
 
-    /// Removes the segments that were found, and files that a crash left unfinished. Only after a checkpoint of this owner
-    /// covers the segments.
-    pub fn remove(mut self) -> Result<(), JournalError> {
-        self.segments.append(&mut self.unfinished);
-        for Segment { path, .. } in self.segments {
-            std::fs::remove_file(&path).map_err(|source| JournalError::Io { action: "remove", path, source })?;
+    /// Removes what was found of owners before this epoch. Only after a checkpoint of this owner covers the segments.
+    pub fn remove(self, epoch: u64) -> Result<(), JournalError> {
+        let leavings = self.leavings.into_iter().filter(|(of, _)| *of < epoch).map(|(_, path)| path);
+        for path in self.segments.into_iter().map(|segment| segment.path).chain(leavings) {
+            match std::fs::remove_file(&path) {
+                // An owner that is being replaced gives its own files away, too.
+                Err(source) if source.kind() != io::ErrorKind::NotFound => {
+                    return Err(JournalError::Io { action: "remove", path, source });
+                }
+                _ => {}
+            }
         }
         Ok(())
     }
+}
+
+fn checkpoint_path(dir: &Path, epoch: u64) -> PathBuf {
+    dir.join(format!("{CHECKPOINT}{epoch}"))
 }
