@@ -33,6 +33,10 @@ struct Note {
     host: String,
     boot_id: String,
     state_id: String,
+    /// Whether it held the lock on the state folder when it became the owner. Only then is a free lock a sign of its death:
+    /// one that took over from a paused process runs without the lock, which that process takes along.
+    #[serde(default)]
+    locked: bool,
     chain_digest: String,
     /// When it was acquired.
     since: String,
@@ -90,6 +94,7 @@ fn note(request: &OwnRequest) -> Result<String, SourceError> {
         host: read("/proc/sys/kernel/hostname"),
         boot_id: read("/proc/sys/kernel/random/boot_id"),
         state_id: request.state_id.clone(),
+        locked: request.holds_local_lock,
         chain_digest: request.chain_digest.clone(),
         since: jiff::Timestamp::now().to_string(),
     };
@@ -98,7 +103,8 @@ fn note(request: &OwnRequest) -> Result<String, SourceError> {
 
 /// The lock on the state folder is ours, so whoever noted that folder is dead.
 fn is_own_predecessor(held: &str, request: &OwnRequest) -> bool {
-    request.holds_local_lock && serde_json::from_str::<Note>(held).is_ok_and(|note| note.state_id == request.state_id)
+    let note = serde_json::from_str::<Note>(held);
+    request.holds_local_lock && note.is_ok_and(|note| note.locked && note.state_id == request.state_id)
 }
 
 /// Watches both keys and reads them.
