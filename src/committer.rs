@@ -173,7 +173,8 @@ impl Committer {
             bytes_since: 0,
         };
         if let Err(error) = running.work(&slices) {
-            running.committer.ending.fatal(error);
+            let Committer { lease, ending, .. } = &running.committer;
+            ending.failed(&**lease, error);
         }
         running.heartbeat.idle();
     }
@@ -232,6 +233,9 @@ impl Running {
                 // What the flow wrote moves to its task: it must stand in the files first.
                 if self.group.touches(key) {
                     self.commit()?;
+                }
+                // With `FSYNC=interval` a record that nobody has synced would be waited for in vain.
+                if !self.unsynced.is_empty() {
                     self.sync()?;
                 }
                 let changed = self.committer.table.entry(key).map_err(describe)?.changed;

@@ -8,6 +8,8 @@ use std::{
     time::Duration,
 };
 
+use crate::source::Lease;
+
 /// Why an ownership is over.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Cause {
@@ -53,6 +55,11 @@ impl Ending {
     /// The process cannot go on.
     pub fn fatal(&self, why: impl Into<String>) {
         self.end(Cause::Fatal(why.into()));
+    }
+
+    /// A file operation failed for good. Without the lease that is what a successor makes of a replaced owner's files.
+    pub fn failed(&self, lease: &dyn Lease, why: impl Into<String>) {
+        if lease.is_held() { self.fatal(why) } else { self.lost(why) }
     }
 
     /// The first cause, if it is over.

@@ -120,7 +120,13 @@ impl Owner {
         self.status.set_blocked("stream", None);
         self.status.set_blocked("standby", None);
         tracing::info!(epoch = owned.epoch, stream = self.stream.describe(), "owning the stream");
-        let ended = self.session(stop, &dir, owned);
+        let lease = Arc::clone(&owned.lease);
+        let ended = match self.session(stop, &dir, owned) {
+            // A successor that took over while we started has moved our files away.
+            Err(error) if !lease.is_held() => Ok(Some(Cause::Lost(describe(error)))),
+            ended => ended,
+        };
+        lease.release();
         drop(lock);
         let role = Role { role: "standby", epoch: 0, stream: self.stream.describe() };
         self.status.role.store(Arc::new(role));
@@ -187,6 +193,7 @@ impl Owner {
             epoch,
             progress: Arc::clone(&progress),
             metrics: Arc::clone(&self.metrics),
+            lease: Arc::clone(&lease),
             ending: Arc::clone(&ending),
         };
         let applying = Applying {
@@ -195,6 +202,7 @@ impl Owner {
             progress,
             status: Arc::clone(&self.status),
             metrics: Arc::clone(&self.metrics),
+            lease: Arc::clone(&lease),
             ending: Arc::clone(&ending),
         };
         let publishing = Publishing {

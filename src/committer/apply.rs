@@ -10,7 +10,7 @@ use std::{
 };
 
 use super::{Committed, Progress, Synced, describe, files::TaskFiles};
-use crate::{ending::Ending, metrics::DataPath, status::Status, window::Window};
+use crate::{ending::Ending, metrics::DataPath, source::Lease, status::Status, window::Window};
 
 /// Shortest time between two applies.
 const BATCH: Duration = Duration::from_millis(20);
@@ -34,6 +34,8 @@ pub struct Applying {
     pub status: Arc<Status>,
     /// Counters.
     pub metrics: Arc<DataPath>,
+    /// The ownership.
+    pub lease: Arc<dyn Lease>,
     /// Whether the ownership is over.
     pub ending: Arc<Ending>,
 }
@@ -98,7 +100,7 @@ impl Applying {
                     }
                 }
                 Err(error) => {
-                    self.ending.fatal(describe(error));
+                    self.ending.failed(&*self.lease, describe(error));
                     return false;
                 }
             }

@@ -10,7 +10,9 @@ use std::{
 };
 
 use super::{Progress, describe, files::TaskFiles};
-use crate::{ending::Ending, event::Key, journal::replay::Checkpoint, metrics::DataPath, position::Position};
+use crate::{
+    ending::Ending, event::Key, journal::replay::Checkpoint, metrics::DataPath, position::Position, source::Lease,
+};
 
 /// A checkpoint to make.
 #[derive(Debug)]
@@ -35,6 +37,8 @@ pub struct Checkpointing {
     pub progress: Arc<Progress>,
     /// Counters.
     pub metrics: Arc<DataPath>,
+    /// The ownership.
+    pub lease: Arc<dyn Lease>,
     /// Whether the ownership is over.
     pub ending: Arc<Ending>,
 }
@@ -62,7 +66,7 @@ impl Checkpointing {
                             return;
                         }
                     }
-                    Err(Failed::Fatal(error)) => return self.ending.fatal(error),
+                    Err(Failed::Fatal(error)) => return self.ending.failed(&*self.lease, error),
                 }
             }
             self.metrics.checkpoint.record(started.elapsed());
