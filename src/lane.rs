@@ -154,7 +154,9 @@ impl Running {
 
     fn queue(&mut self, key: Key, touched: &mut Vec<Key>) -> &mut KeyQueue {
         let queue = self.keys.entry(key).or_insert_with_key(|key| match files::load(&self.root, key) {
-            Ok(state) => KeyQueue::new(key.clone(), state.states, state.joined),
+            // Without a `.state` the directory was made by another key's event (a flow that joined) and no checkpoint came
+            // since: there is no plugin state to lose.
+            Ok((state, _)) => KeyQueue::new(key.clone(), state.states, state.joined),
             Err(error) => {
                 // Going on without the state could let a redactor miss what it had begun to see.
                 self.lane.ending.fatal(format!("cannot load the state of {key}: {error}"));
