@@ -103,9 +103,28 @@ fn marker(text: &str) -> Option<&str> {
 impl Stream {
     /// Reads stream and dead letters from Redis.
     pub(crate) fn of_redis(redis: &mut redis::Connection) -> Self {
-        let mut stream = Self { entries: range(redis, "task_events"), dead: Vec::new() };
-        let by_id: HashMap<Id, usize> = stream.entries.iter().enumerate().map(|(at, entry)| (entry.id, at)).collect();
-        for letter in range(redis, "{task_events}:dead") {
+        let (entries, letters) = (range(redis, "task_events"), range(redis, "{task_events}:dead"));
+        Self::of(entries, &letters)
+    }
+
+    /// Reads stream and dead letters of an embedded stream whose process has ended.
+    pub(crate) fn of_embedded(dir: &Path) -> Self {
+        let read = |dead: bool| -> Vec<Entry> {
+            let pair = |(name, value): &(bytes::Bytes, bytes::Bytes)| (name.to_vec(), value.to_vec());
+            task_logger::source::embedded::entries(dir, "task_events", dead)
+                .unwrap()
+                .map(|entry| {
+                    let entry = entry.unwrap();
+                    Entry { id: Id(entry.id.ms, entry.id.seq), fields: entry.fields.iter().map(pair).collect() }
+                })
+                .collect()
+        };
+        Self::of(read(false), &read(true))
+    }
+
+    fn of(entries: Vec<Entry>, letters: &[Entry]) -> Self {
+        let by_id: HashMap<Id, &Entry> = entries.iter().map(|entry| (entry.id, entry)).collect();
+        let letter = |letter: &Entry| {
             let text = |name: &str| String::from_utf8_lossy(letter.field(name).unwrap_or_default()).into_owned();
             let id = Id::parse(&text("id")).expect("a dead letter names its entry");
             let originals: Vec<(Vec<u8>, Vec<u8>)> = letter
@@ -113,10 +132,10 @@ impl Stream {
                 .iter()
                 .filter_map(|(name, value)| Some((name.strip_prefix(b"f:")?.to_vec(), value.clone())))
                 .collect();
-            let whole = by_id.get(&id).is_some_and(|&at| stream.entries[at].fields == originals);
-            stream.dead.push(Letter { id, plugin: text("plugin"), whole });
-        }
-        stream
+            Letter { id, plugin: text("plugin"), whole: by_id.get(&id).is_some_and(|entry| entry.fields == originals) }
+        };
+        let dead = letters.iter().map(letter).collect();
+        Self { entries, dead }
     }
 
     /// Everything that is wrong with a folder whose process has ended; `extras` are the files that plugins may have written.

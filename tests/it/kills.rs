@@ -8,11 +8,16 @@ use std::{
 };
 
 use fastrand::Rng;
+use task_logger::{
+    event::StreamId,
+    journal::{JournalError, replay::Found},
+    position::Position,
+};
 
 use crate::{
     checker::{Stream, files_with},
     load::{CANARIES, Load, send},
-    rig::{Node, PATIENCE, Rig, eventually, let_pass, published, seed, within},
+    rig::{Node, Rig, eventually, let_pass, published, seed},
 };
 
 const EXTRAS: &[&str] = &["transcript.md", "usage.json"];
@@ -64,13 +69,92 @@ impl Drop for Stop<'_> {
 fn settle(rig: &Rig, nodes: Vec<Node>) {
     let mut redis = rig.connect();
     rig.wait_published(&mut redis);
-    nodes.into_iter().for_each(|node| drop(node.terminate()));
+    nodes.into_iter().for_each(|node| {
+        node.terminate();
+    });
     let stream = Stream::of_redis(&mut redis);
     eprintln!("{} entries, {} dead letters", stream.entries.len(), stream.dead.len());
     stream.prove(&rig.logs(), EXTRAS);
     for canary in CANARIES {
         assert_eq!(files_with(&rig.logs(), canary), Vec::<std::path::PathBuf>::new(), "{canary}");
     }
+}
+
+#[test]
+fn one_writer_when_a_paused_owner_wakes_after_a_take_over() {
+    let Some(rig) = rig() else { return };
+    let seed = seed("one_writer_when_a_paused_owner_wakes_after_a_take_over");
+    let mut rng = Rng::with_seed(seed);
+    let mut nodes = vec![rig.spawn(), rig.spawn()];
+    let mut redis = rig.connect();
+    under_load(&rig, seed, 1500, || {
+        for _ in 0..3 {
+            eventually("one owns the stream", || nodes.iter().any(Node::takes_events));
+            let owner = nodes.iter().position(Node::is_owner).unwrap();
+            let before = published(&mut redis);
+            eventually("it publishes", || published(&mut redis) != before);
+            let_pass(Duration::from_millis(rng.u64(0..2500)));
+            nodes[owner].pause();
+            eventually("the other one takes over after the lease", || nodes[1 - owner].takes_events());
+            let before = published(&mut redis);
+            eventually("it publishes, too", || published(&mut redis) != before);
+            nodes[owner].resume();
+            // The one that wakes finds out and stands by; it may not take the stream back from one that lives.
+            eventually("the paused one stands by", || nodes[owner].json("/health")["role"] == "standby");
+            let epoch = nodes[1 - owner].json("/health")["epoch"].clone();
+            let_pass(Duration::from_millis(1500));
+            assert_eq!(nodes[1 - owner].json("/health")["epoch"], epoch, "the owner that lives stays the owner");
+            assert!(nodes.iter_mut().all(Node::is_running));
+        }
+    });
+    settle(&rig, nodes);
+}
+
+/// Where the journal stands that a killed process left: read from its files alone.
+fn journaled(rig: &Rig) -> Position {
+    let found = Found::look(&rig.root().join("state/redis-task_events")).unwrap();
+    let mut position = found.checkpoint.as_ref().map(|checkpoint| checkpoint.position.clone()).unwrap_or_default();
+    let replayed = found.replay(|_, record| -> Result<(), JournalError> {
+        position.apply(&record.step);
+        Ok(())
+    });
+    assert_eq!(replayed.unwrap().damage, Vec::<String>::new());
+    position
+}
+
+#[track_caller]
+fn nothing_is_published_that_is_not_journaled(test: &str, fsync: &str) {
+    let Some(rig) = rig() else { return };
+    let rig = rig.set("FSYNC", fsync);
+    let seed = seed(test);
+    let mut rng = Rng::with_seed(seed);
+    let mut redis = rig.connect();
+    let mut node = rig.spawn();
+    under_load(&rig, seed, 1500, || {
+        for _ in 0..6 {
+            let before = published(&mut redis);
+            eventually("it publishes", || published(&mut redis) != before);
+            let_pass(Duration::from_millis(rng.u64(0..400)));
+            std::mem::replace(&mut node, rig.spawn()).kill();
+            // Nobody reads while nobody owns: the successor needs the lock that the dead one had, and looks twice a second.
+        }
+    });
+    node.kill();
+    let (published, journaled) = (published(&mut redis), journaled(&rig));
+    let published: StreamId = published.parse().unwrap();
+    assert!(published <= journaled.low, "published {published}, journaled {journaled:?}");
+    let node = rig.spawn();
+    settle(&rig, vec![node]);
+}
+
+#[test]
+fn publish_after_durable_with_a_sync_per_commit() {
+    nothing_is_published_that_is_not_journaled("publish_after_durable_with_a_sync_per_commit", "always");
+}
+
+#[test]
+fn publish_after_durable_with_a_sync_per_interval() {
+    nothing_is_published_that_is_not_journaled("publish_after_durable_with_a_sync_per_interval", "interval:50ms");
 }
 
 #[test]

@@ -8,8 +8,10 @@
     reason = "a test that cannot go on has failed, and says why"
 )]
 
+mod bad_input;
 mod checker;
 mod command_line;
+mod facts;
 mod guests;
 mod kills;
 mod load;
@@ -18,4 +20,7 @@ mod plugins;
 mod position_protocol;
 mod redis_server;
 mod rig;
+mod sessions;
 mod source;
+mod swap;
+mod tidy;

@@ -15,7 +15,7 @@ use std::{
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
-use crate::redis_server::RedisServer;
+use crate::{guests, redis_server::RedisServer};
 
 /// How long anything may take that takes far less.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
@@ -79,20 +79,11 @@ pub(crate) fn bundled(name: &str) -> (Vec<u8>, Vec<u8>) {
     (fs::read(wasm).unwrap(), fs::read(source).unwrap_or_default())
 }
 
-/// The component that does what its sidecar says (`tests/guests`), built once when missing.
-pub(crate) fn misbehave() -> &'static [u8] {
-    static GUEST: OnceLock<Vec<u8>> = OnceLock::new();
-    GUEST.get_or_init(|| {
-        guest_build(&["guests"]);
-        fs::read(target_dir().join("wasm32-wasip2/release/guests.wasm")).unwrap()
-    })
-}
-
 /// Builds guests; cargo does nothing when they are fresh.
 fn guest_build(packages: &[&str]) {
     let mut build = Command::new(env!("CARGO"));
     build.args(["build", "--quiet", "--release", "--target", "wasm32-wasip2", "--target-dir"]).arg(target_dir());
-    packages.iter().for_each(|package| drop(build.args(["-p", package])));
+    build.args(packages.iter().flat_map(|package| ["-p", package]));
     let status = build.current_dir(env!("CARGO_MANIFEST_DIR")).status().unwrap();
     assert!(status.success(), "plugins do not build: rustup target add wasm32-wasip2");
 }
@@ -149,7 +140,7 @@ impl Rig {
 
     /// Puts the misbehaving guest into the folder under a file name, with the lines of its sidecar.
     pub(crate) fn put_guest(&self, stem: &str, sidecar: &str) {
-        self.put_plugin(stem, sidecar.as_bytes(), misbehave());
+        self.put_plugin(stem, sidecar.as_bytes(), guests::misbehave());
     }
 
     /// Puts a plugin into the folder, each file by a rename, the sidecar first.

@@ -1,0 +1,47 @@
+//! The habits that a machine can check.
+
+use std::{fs, path::Path};
+
+use crate::checker::files_below;
+
+/// Every Rust file of the project, with its text.
+fn sources() -> Vec<(String, String)> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let below = ["src", "tests", "plugins"].into_iter().flat_map(|folder| files_below(&root.join(folder)));
+    let rust = below.filter(|path| path.extension().is_some_and(|extension| extension == "rs"));
+    rust.map(|path| {
+        let text = fs::read_to_string(&path).unwrap();
+        (path.strip_prefix(root).unwrap().to_str().unwrap().to_owned(), text)
+    })
+    .collect()
+}
+
+#[test]
+fn every_file_says_what_it_owns_and_stays_short() {
+    let sources = sources();
+    assert!(sources.len() > 80, "only {} files found", sources.len());
+    for (path, text) in sources {
+        assert!(text.starts_with("//! "), "{path} does not open with what it owns");
+        assert!(text.lines().count() <= 500, "{path} has {} lines", text.lines().count());
+    }
+}
+
+#[test]
+fn no_module_is_a_drawer() {
+    let drawers = ["util", "utils", "helper", "helpers", "misc", "common", "shared", "types", "lib2", "stuff"];
+    for (path, _) in sources() {
+        let name = Path::new(&path).file_stem().unwrap().to_str().unwrap();
+        assert!(!drawers.contains(&name), "{path}");
+    }
+}
+
+#[test]
+fn tests_wait_for_conditions() {
+    // `eventually` of the plugin host's tests polls by it; the guest's is the misdeed itself.
+    let allowed = ["tests/it/guests.rs", "tests/guests/src/modes.rs", "tests/it/tidy.rs"];
+    for (path, text) in sources() {
+        if path.starts_with("tests") && !allowed.contains(&&*path) {
+            assert!(!text.contains("sleep("), "{path} sleeps");
+        }
+    }
+}
