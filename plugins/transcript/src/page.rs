@@ -68,7 +68,9 @@ impl Default for Config {
 impl Config {
     /// Reads the sidecar's `[config]`, given as JSON.
     pub fn parse(json: &str) -> Result<Self, InvalidConfig> {
-        serde_json::from_str(json).map_err(InvalidConfig)
+        // By way of an object: a list would pass for the fields in their order.
+        let object: Map<String, Value> = serde_json::from_str(json).map_err(InvalidConfig)?;
+        serde_json::from_value(object.into()).map_err(InvalidConfig)
     }
 }
 
