@@ -231,8 +231,8 @@ impl Running {
 
     /// Forgets keys that stand in a checkpoint, when there are many.
     fn forget_keys(&mut self) {
-        let held: u32 = self.held.keys().filter_map(|key| self.keys.get(key)).map(KeyQueue::waiting).sum();
-        self.lane.metrics.held.set(held.into());
+        let held = self.held.keys().filter_map(|key| self.keys.get(key)).map(KeyQueue::waiting).sum::<u32>();
+        self.lane.metrics.held.set(f64::from(held));
         if self.keys.len() > KEYS_MAX {
             let checkpointed = self.lane.checkpointed.load(Ordering::Acquire);
             self.keys.retain(|_, queue| queue.batch > checkpointed || !queue.is_empty());

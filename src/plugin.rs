@@ -1,7 +1,7 @@
 //! Plugins: WebAssembly components that see every event before it is written. This file is the face that the lanes, HTTP and
-//! the service use; below it, in the order of a plugin's life: [`watch`] sees a file, [`loader`] proves it, [`generation`]
-//! puts it in a chain, [`chain`] runs the chain over a slice, [`instance`] is one store. [`bindings`] is the only file that
-//! names WIT types, [`engine`] the only one that configures wasmtime.
+//! the service use; below it, in the order of a plugin's life: `watch` sees a file, `loader` proves it, `generation`
+//! puts it in a chain, `chain` runs the chain over a slice, `instance` is one store. `bindings` is the only file that
+//! names WIT types, `engine` the only one that configures wasmtime.
 
 use std::{
     path::PathBuf,
