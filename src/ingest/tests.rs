@@ -1,3 +1,5 @@
+//! Bodies and lines, good and bad, against the fields they become.
+
 use super::*;
 
 fn show(fields: &Fields) -> Vec<(String, String)> {

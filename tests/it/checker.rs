@@ -153,9 +153,20 @@ impl Stream {
     #[track_caller]
     pub(crate) fn prove(&self, logs: &Path, extras: &[&str]) {
         let defects = self.defects(logs, extras);
-        let shown = &defects[..defects.len().min(10)];
-        let about: Vec<String> = shown.iter().filter_map(|defect| self.about(logs, defect)).collect();
-        assert!(defects.is_empty(), "{} defects: {shown:#?}\n{}", defects.len(), about.join("\n"));
+        // A few of each kind say more than many of one.
+        let mut by_kind: BTreeMap<String, Vec<&Defect>> = BTreeMap::new();
+        for defect in &defects {
+            let kind = format!("{defect:?}");
+            by_kind.entry(kind.split('(').next().unwrap_or_default().to_owned()).or_default().push(defect);
+        }
+        let mut told = String::new();
+        for (kind, all) in by_kind {
+            told += &format!("{kind}: {}\n", all.len());
+            for defect in all.into_iter().take(4) {
+                told += &format!("  {defect:?} {}\n", self.about(logs, defect).unwrap_or_default());
+            }
+        }
+        assert!(defects.is_empty(), "{} defects\n{told}", defects.len());
     }
 
     /// The entry that a defect is about, and where it stands.
@@ -397,13 +408,13 @@ impl<'a> Look<'a> {
             return;
         }
         let mut pages: HashMap<String, Vec<String>> = HashMap::new();
-        let shown = ["task:output", "task:thinking", "task:user_input", "task:tool_result"];
+        let shown = ["output", "thinking", "user_input", "tool_result", "created", "completed", "failed"];
         let mut at: HashMap<String, usize> = HashMap::new();
         for entry in &self.stream.entries {
             let Fate::Record { dir, .. } = self.rules.fate(entry.id) else { continue };
             let Some(marker) = entry.marker() else { continue };
             let kind = entry.field("type").map(|kind| String::from_utf8_lossy(kind).into_owned()).unwrap_or_default();
-            if !shown.contains(&&*kind) || self.rules.may_drop(entry.id) {
+            if !kind.strip_prefix("task:").is_some_and(|kind| shown.contains(&kind)) || self.rules.may_drop(entry.id) {
                 continue;
             }
             let page = pages.entry(dir.clone()).or_insert_with(|| {
