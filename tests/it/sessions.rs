@@ -138,6 +138,9 @@ fn nothing_is_missing(tree: &BTreeMap<String, Vec<Value>>, task: &str, session: 
     for (_, values) in tree.iter().filter(|(path, _)| path.starts_with(&format!("{task}/"))) {
         values.iter().for_each(|value| texts(value, &mut written));
     }
+    // A line that is no event of its own stands as it came, under `raw`.
+    let raw: Vec<Value> = written.iter().filter_map(|text| serde_json::from_str(text).ok()).collect();
+    raw.iter().for_each(|line| texts(line, &mut written));
     let written = written.join("\0");
     let said = said(session);
     assert!(said.len() > 2, "{} texts in {}", said.len(), session.display());

@@ -134,7 +134,7 @@ fn a_misbehaving_plugin_costs_its_event_only_and_lets_nothing_raw_through() {
     let redactor = "[config]\nmode = 'trap'\nname = 'guard'\nrole = 'redactor'\nmatch = 'poison-guard-'\nfiles = []\n";
     rig.put_guest("guard", redactor);
     // One that imports what no plugin may have.
-    let forbidden = "(component (import \"wasi:sockets/tcp@0.2.0\" (instance (export \"x\" (func)))))";
+    let forbidden = "(component (import \"wasi:http/types@0.2.0\" (instance)))";
     rig.put_plugin("forbidden", b"", &wat::parse_str(forbidden).unwrap());
     let names: Vec<&str> = MISDEEDS.iter().map(|(mode, _)| *mode).chain(["guard"]).collect();
     let rig = rig.set("REQUIRED_PLUGINS", &names.join(","));
@@ -154,7 +154,7 @@ fn a_misbehaving_plugin_costs_its_event_only_and_lets_nothing_raw_through() {
     eventually("the forbidden import is refused", || {
         plugin(&node, "forbidden.wasm")["refused"]["reason"]
             .as_str()
-            .is_some_and(|reason| reason.contains("wasi:sockets"))
+            .is_some_and(|reason| reason.contains("imports `wasi:http/types@0.2.0`"))
     });
     assert_eq!(node.get("/health").0, 200);
     let report = node.json("/plugins");
