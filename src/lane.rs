@@ -75,12 +75,13 @@ struct Running {
 
 impl Lane {
     /// Works until the reader's end of `entries` is gone, or the ownership is over. What is still held then stays a hole.
-    pub fn run(self, entries: Receiver<Vec<Entry>>, slices: SyncSender<Vec<Slice>>) {
+    pub fn run(mut self, entries: Receiver<Vec<Entry>>, slices: SyncSender<Vec<Slice>>) {
         let root = match Dir::open_ambient_dir(&self.logs_dir, ambient_authority()) {
             Ok(root) => root,
             Err(error) => return self.ending.fatal(format!("cannot open LOGS_DIR: {error}")),
         };
         let heartbeat = self.status.heartbeat(&format!("lane-{}", self.number));
+        self.chain.set_heartbeat(Arc::clone(&heartbeat));
         let decoder = Decoder::new(self.event_max);
         let running =
             Running { lane: self, root, decoder, keys: HashMap::new(), held: HashMap::new(), batch: 0, heartbeat };
@@ -105,7 +106,7 @@ impl Running {
                         }
                     }
                 }
-                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Timeout) => self.lane.chain.refresh(),
                 Err(RecvTimeoutError::Disconnected) => open = false,
             }
             self.batch += 1;
@@ -190,10 +191,11 @@ impl Running {
                     let chain_slice = ChainSlice { task, events, flush: must, states: &queue.states };
                     let outcome = loop {
                         self.heartbeat.beat();
+                        let seen = self.lane.host.wait_changed(0, Duration::ZERO);
                         match self.lane.chain.process(&chain_slice) {
                             Ok(outcome) => break outcome,
                             Err(blocked) => {
-                                if wait_for_plugins(&self.lane, &self.heartbeat, &blocked).is_break() {
+                                if wait_for_plugins(&self.lane, &self.heartbeat, &blocked, seen).is_break() {
                                     return ControlFlow::Break(());
                                 }
                             }
@@ -242,15 +244,12 @@ impl Running {
 
 /// Waits until the plugins are others than those that block. Breaks when the lane must end: what it holds then stays in the
 /// stream.
-fn wait_for_plugins(lane: &Lane, heartbeat: &Heartbeat, blocked: &Blocked) -> ControlFlow<()> {
+fn wait_for_plugins(lane: &Lane, heartbeat: &Heartbeat, blocked: &Blocked, seen: u64) -> ControlFlow<()> {
     heartbeat.idle();
     if lane.ending.is_draining() {
         return ControlFlow::Break(());
     }
     lane.status.set_blocked("plugins", Some(blocked.reason.clone()));
-    let seen = lane.host.wait_changed(0, Duration::ZERO);
-    if lane.host.gate().is_err() {
-        lane.host.wait_changed(seen, Duration::from_millis(200));
-    }
+    lane.host.wait_changed(seen, Duration::from_millis(200));
     ControlFlow::Continue(())
 }

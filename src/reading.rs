@@ -59,12 +59,10 @@ impl Reading {
             if !self.lease.is_held() {
                 return self.ending.lost("the lease ran out");
             }
+            let seen = self.host.wait_changed(0, Duration::ZERO);
             if let Err(blocked) = self.host.gate() {
                 self.status.set_blocked("plugins", Some(blocked.reason));
-                let seen = self.host.wait_changed(0, Duration::ZERO);
-                if self.host.gate().is_err() {
-                    self.host.wait_changed(seen, WAIT);
-                }
+                self.host.wait_changed(seen, WAIT);
                 continue;
             }
             self.status.set_blocked("plugins", None);

@@ -127,7 +127,8 @@ impl Service {
                 state_dir: config.state_dir.clone(),
                 memory_max: config.plugin_memory_max,
                 timeout_max: config.plugin_timeout_max,
-                exe: std::env::current_exe().ok(),
+                // Not by its path: a binary that is replaced must still compile for the running one.
+                exe: Some(PathBuf::from("/proc/self/exe")),
             },
             Arc::clone(&status),
         )?;
