@@ -2,9 +2,10 @@
 //! left.
 
 use std::{
+    collections::BTreeMap,
     sync::atomic::{AtomicBool, Ordering},
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use fastrand::Rng;
@@ -22,9 +23,13 @@ use crate::{
 
 const EXTRAS: &[&str] = &["transcript.md", "usage.json"];
 
-/// A rig with everything that can go wrong in the chain.
+/// A rig on Redis with everything that can go wrong in the chain.
 fn rig() -> Option<Rig> {
-    let rig = Rig::redis()?.with_bundled(&["redact", "transcript"]);
+    Rig::redis().map(chain)
+}
+
+fn chain(rig: Rig) -> Rig {
+    let rig = rig.with_bundled(&["redact", "transcript"]);
     let guest = |mode: &str, name: &str| {
         let sidecar = format!(
             "isolation = 'reuse'\n[config]\nmode = '{mode}'\nname = '{name}'\nmatch = 'please-{name}'\nfiles = []\n"
@@ -33,7 +38,7 @@ fn rig() -> Option<Rig> {
     };
     guest("drop", "drop");
     guest("quarantine", "quarantine");
-    Some(rig.set("REQUIRED_PLUGINS", "redact,transcript,drop,quarantine").set("HOLD_MAX", "200ms"))
+    rig.set("REQUIRED_PLUGINS", "redact,transcript,drop,quarantine").set("HOLD_MAX", "200ms")
 }
 
 /// Runs `work` while a producer appends about `per_second` entries, and returns how many it made.
@@ -72,7 +77,11 @@ fn settle(rig: &Rig, nodes: Vec<Node>) {
     nodes.into_iter().for_each(|node| {
         node.terminate();
     });
-    let stream = Stream::of_redis(&mut redis);
+    look(rig, &Stream::of_redis(&mut redis));
+}
+
+/// Proves what is left, and that nothing of a secret is.
+fn look(rig: &Rig, stream: &Stream) {
     eprintln!("{} entries, {} dead letters", stream.entries.len(), stream.dead.len());
     stream.prove(&rig.logs(), EXTRAS);
     for canary in CANARIES {
@@ -155,6 +164,30 @@ fn publish_after_durable_with_a_sync_per_commit() {
 #[test]
 fn publish_after_durable_with_a_sync_per_interval() {
     nothing_is_published_that_is_not_journaled("publish_after_durable_with_a_sync_per_interval", "interval:50ms");
+}
+
+#[test]
+fn exactly_once_in_order_over_kills_on_the_embedded_stream() {
+    let rig = chain(Rig::embedded());
+    let seed = seed("exactly_once_in_order_over_kills_on_the_embedded_stream");
+    let (mut rng, mut load) = (Rng::with_seed(seed), Load::new(seed, 40));
+    let mut node = rig.spawn_owner();
+    for _ in 0..10 {
+        let until = Instant::now() + Duration::from_millis(rng.u64(100..600));
+        while Instant::now() < until {
+            // JSON has no doubled fields; whatever is refused is not in the stream.
+            let batch: Vec<_> = (0..20).map(|_| load.next().into_iter().collect::<BTreeMap<_, _>>()).collect();
+            node.post("/events", &serde_json::to_string(&batch).unwrap());
+        }
+        node.kill();
+        node = rig.spawn();
+    }
+    eventually("all is committed", || {
+        let metrics = node.json("/metrics");
+        node.takes_events() && metrics["queue_depth"] == 0 && metrics["events"]["held"] == 0
+    });
+    node.terminate();
+    look(&rig, &Stream::of_embedded(&rig.root().join("stream")));
 }
 
 #[test]

@@ -176,10 +176,6 @@ impl Rig {
         fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
     }
 
-    pub(crate) fn server(&mut self) -> &mut RedisServer {
-        self.redis.as_mut().unwrap()
-    }
-
     /// A connection of the test's own.
     pub(crate) fn connect(&self) -> redis::Connection {
         self.redis.as_ref().unwrap().connect()
@@ -287,6 +283,14 @@ impl Node {
         }
     }
 
+    /// Status of a POST; 0 when nobody answers.
+    pub(crate) fn post(&self, path: &str, body: &str) -> u16 {
+        let config = ureq::Agent::config_builder().http_status_as_error(false);
+        let agent: ureq::Agent = config.timeout_global(Some(Duration::from_secs(10))).build().into();
+        let sent = agent.post(format!("{}{path}", self.address)).content_type("application/json").send(body);
+        sent.map_or(0, |answer| answer.status().as_u16())
+    }
+
     /// The body of a GET as JSON; null when there is none.
     pub(crate) fn json(&self, path: &str) -> Value {
         serde_json::from_str(&self.get(path).1).unwrap_or_default()
@@ -307,10 +311,6 @@ impl Node {
 
     pub(crate) fn is_running(&mut self) -> bool {
         self.child.try_wait().unwrap().is_none()
-    }
-
-    pub(crate) fn pid(&self) -> u32 {
-        self.child.id()
     }
 
     fn signal(&self, signal: Signal) {
