@@ -237,7 +237,7 @@ mod tests {
             }
             assert_eq!(tracker.low(), durable.low);
             assert!(open.iter().all(|&id| id > tracker.low()));
-            assert_eq!(tracker.open(), open.len());
+            assert_eq!(tracker.open(), open.len() as u64);
         }
     }
 

@@ -178,11 +178,12 @@ fn ids_of(reply: &Value) -> Vec<&[u8]> {
     let Value::Array(streams) = reply else { return Vec::new() };
     let Some(Value::Array(stream)) = streams.first() else { return Vec::new() };
     let Some(Value::Array(entries)) = stream.get(1) else { return Vec::new() };
-    let id = |entry: &'_ Value| -> Option<&[u8]> {
-        let Value::Array(entry) = entry else { return None };
-        if let Some(Value::BulkString(id)) = entry.first() { Some(id) } else { None }
-    };
-    entries.iter().filter_map(id).collect()
+    entries.iter().filter_map(id_of).collect()
+}
+
+fn id_of(entry: &Value) -> Option<&[u8]> {
+    let Value::Array(entry) = entry else { return None };
+    if let Some(Value::BulkString(id)) = entry.first() { Some(id) } else { None }
 }
 
 /// The published position and the entries read up to it.
