@@ -10,6 +10,7 @@ use std::{
 use serde_json::Value;
 
 mod rules;
+#[cfg(test)]
 mod tests;
 
 use rules::{Fate, Key, Rules};

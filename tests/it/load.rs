@@ -41,7 +41,7 @@ impl Load {
         while self.tasks.len() < self.live {
             self.made += 1;
             let id = format!("task-{:05}", self.made);
-            let flow = (self.made % 2 == 0).then(|| format!("hook-{:05}", self.made));
+            let flow = self.made.is_multiple_of(2).then(|| format!("hook-{:05}", self.made));
             let length = self.rng.u64(5..60);
             self.tasks.push(Task { id, flow, step: 0, half: None, length });
         }

@@ -165,14 +165,14 @@ fn what_is_foreign_is_found() {
 
 #[test]
 fn what_is_torn_is_found() {
-    let torn = |text: String| text[..text.len() - 10].to_owned();
+    let torn = |text: String| text.split_at(text.len() - 10).0.to_owned();
     planted(|logs, _| edit(logs, OUTPUT, torn), &[Defect::Missing(Id(1, 11)), Defect::Torn(OUTPUT.into(), 4)]);
     planted(|logs, _| edit(logs, OUTPUT, |text| text.replacen('\n', "\n\n", 1)), &[Defect::Torn(OUTPUT.into(), 2)]);
     planted(|logs, _| edit(logs, "t/01-input.json", torn_json), &[Defect::Torn("t/01-input.json".into(), 0)]);
 }
 
 fn torn_json(text: String) -> String {
-    text[..text.len() - 1].to_owned()
+    text.split_at(text.len() - 1).0.to_owned()
 }
 
 #[test]
