@@ -14,6 +14,9 @@ use task_logger::{
 };
 use tracing::{Level, info, warn};
 
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 /// What `sysexits` calls a usage error.
 const BAD_INPUT: u8 = 64;
 
