@@ -177,6 +177,9 @@ impl Committer {
             ending.failed(&**lease, error);
         }
         running.heartbeat.idle();
+        if let Err(error) = running.committer.journal.close() {
+            tracing::warn!(error = describe(error), "cannot remove spare segments; the next owner does");
+        }
     }
 }
 

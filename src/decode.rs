@@ -75,7 +75,7 @@ impl Decoder {
 
     fn try_decode(&mut self, entry: &Entry) -> Result<Decoded, (&'static str, Option<Gap>)> {
         let envelope = Envelope::of(entry);
-        let size = entry.fields.iter().map(|(name, value)| name.len() + value.len()).sum();
+        let size = entry.size();
         let kind = envelope.kind.and_then(|kind| self.kind(kind));
         let (timestamp, timestamp_ms, odd_timestamp) = self.timestamp(&envelope, entry.id);
         let key = key(&envelope, size <= self.event_max);

@@ -266,7 +266,11 @@ impl Stage<'_> {
 
         let (_, metrics) = self.asking.get("/metrics", "text/plain")?;
         let counts = report::plugin_counts(&metrics, "redact");
-        let lines: Vec<_> = counts.iter().map(|(rule, count)| format!("  {count:>4}  {rule}")).collect();
+        let lines: Vec<_> = counts
+            .iter()
+            .filter(|(_, count)| **count > 0)
+            .map(|(rule, count)| format!("  {count:>4}  {rule}"))
+            .collect();
         say(&format!("Redactions per rule\n{}", lines.join("\n")))?;
         let examples = report::examples(self.logs).map_err(unreadable)?;
         say(&format!("\nAs they stand in the files\n  {}", examples.join("\n  ")))?;

@@ -77,6 +77,24 @@ pub struct Event {
     pub size: usize,
 }
 
+/// What an entry costs in memory beside its bytes while it is in flight: handles, members, its share of lines and records.
+const ENTRY_OVERHEAD: usize = 512;
+
+// === impl Entry ===
+
+impl Entry {
+    /// Its fields together, in bytes.
+    pub fn size(&self) -> usize {
+        self.fields.iter().map(|(name, value)| name.len() + value.len()).sum()
+    }
+}
+
+/// What an entry of this size counts for in the window: it stands in memory as fields, as an event and as a line, though not
+/// all at once.
+pub fn charge(size: usize) -> usize {
+    2 * size + ENTRY_OVERHEAD
+}
+
 // === impl StreamId ===
 
 impl StreamId {

@@ -179,6 +179,11 @@ impl Journal {
         Ok(())
     }
 
+    /// Ends writing: spare files go. After a crash the next owner removes them.
+    pub fn close(self) -> Result<(), JournalError> {
+        Ok(self.spares.into_iter().try_for_each(Spare::remove)?)
+    }
+
     fn roll(&mut self) -> Result<(), JournalError> {
         // A record that is written and not synced would be out of the next sync's reach.
         self.writer.sync()?;

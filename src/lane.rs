@@ -134,7 +134,7 @@ impl Running {
     fn take(&mut self, batch: Vec<Entry>, touched: &mut Vec<Key>, decided: &mut Vec<Slice>) -> usize {
         let (count, now) = (batch.len(), Instant::now());
         for entry in batch {
-            let size = entry.fields.iter().map(|(name, value)| name.len() + value.len()).sum();
+            let size = entry.size();
             match self.decoder.decode(entry) {
                 Ok(item) => {
                     let key = item.event.key.clone();

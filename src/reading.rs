@@ -9,7 +9,7 @@ use std::{
 use crate::{
     committer::{describe, lock_tracker},
     ending::Ending,
-    event::{Entry, StreamId},
+    event::{Entry, StreamId, charge},
     metrics::DataPath,
     plugin::PluginHost,
     position::{Position, Tracker},
@@ -122,7 +122,7 @@ impl Reading {
                     self.metrics.duplicate.increment(1);
                     continue;
                 }
-                bytes += entry.fields.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>();
+                bytes += charge(entry.size());
                 let envelope = Envelope::of(&entry);
                 let kind = envelope.kind.map(|kind| std::str::from_utf8(kind).unwrap_or_default());
                 self.metrics.events(kind.unwrap_or_default()).increment(1);

@@ -134,6 +134,15 @@ impl Spare {
         self.size
     }
 
+    /// Removes the file.
+    pub fn remove(self) -> Result<(), SegmentError> {
+        std::fs::remove_file(&self.path).map_err(|source| SegmentError::Io {
+            action: "remove",
+            path: self.path,
+            source,
+        })
+    }
+
     /// Makes it the segment `path` (same file system, must not exist) whose first frame has the sequence number
     /// `first_sequence`. Durable when it returns.
     pub fn start(self, path: PathBuf, first_sequence: u64) -> Result<SegmentWriter, SegmentError> {

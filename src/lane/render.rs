@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::queue::KeyQueue;
 use crate::{
     decode::{Gap, Refused},
-    event::{Event, Id, Key},
+    event::{Event, Id, Key, charge},
     json::Members,
     layout::{
         documents::{Lifecycle, Stage},
@@ -23,7 +23,7 @@ pub(super) fn push_refused(slice: &mut Slice, refused: Refused, size: usize, met
     let Refused { entry, reason, gap } = refused;
     metrics.dead(reason).increment(1);
     slice.ids.push(entry.id);
-    slice.bytes += size;
+    slice.bytes += charge(size);
     if let Some(gap) = gap {
         if let Some(stage) = stage(&gap.kind, false) {
             let data = Err(reason.to_owned());
@@ -52,7 +52,7 @@ pub(super) fn push_decided(slice: &mut Slice, queue: &mut KeyQueue, decided: Dec
     let events = queue.pop_events(outcomes.len());
     for ((event, members), outcome) in events.into_iter().zip(outcomes) {
         slice.ids.push(event.id);
-        slice.bytes += event.size;
+        slice.bytes += charge(event.size);
         if let (Key::Flow(_), None, Some(task)) = (&queue.key, &queue.joined, &event.task) {
             queue.joined = Some(task.clone());
             slice.join = Some(task.clone());

@@ -67,12 +67,14 @@ fn backlog(load: Load, rounds: usize) {
     let Some(server) = RedisServer::start() else { return };
     let mut control = server.connect();
     let last = load.fill(&mut control, STREAM);
+    // Removed at the end: a file system that is busy forgetting thousands of files makes new ones slowly.
+    let mut dirs = Vec::new();
     let mut ratios: Vec<Vec<f64>> = vec![Vec::new(); RUNS.len() + 1];
     for round in 1..=rounds {
         println!("round {round}");
         let raw = raw_loop(&server, &load);
         for (run, ratios) in RUNS.iter().chain([&BIG_BATCH]).zip(&mut ratios) {
-            let rate = drain(&server, &mut control, run, &load, &last);
+            let rate = drain(&server, &mut control, run, &load, &last, &mut dirs);
             ratios.push(rate / raw);
             println!("  {:<26} {:>8.0} events/s  {:.2} of (a)", run.name, rate, rate / raw);
         }
@@ -95,7 +97,7 @@ fn live_tasks(load: Load) {
     let Some(server) = RedisServer::start() else { return };
     let mut control = server.connect();
     let last = load.fill(&mut control, STREAM);
-    drain(&server, &mut control, &RUNS[2], &load, &last);
+    drain(&server, &mut control, &RUNS[2], &load, &last, &mut Vec::new());
 }
 
 /// (a): what a consumer does at least.
@@ -137,7 +139,14 @@ fn raw_loop(server: &RedisServer, load: &Load) -> f64 {
 }
 
 /// Starts the service on the full backlog; events per second from its first published position to the last one.
-fn drain(server: &RedisServer, control: &mut Connection, run: &Run, load: &Load, last: &str) -> f64 {
+fn drain(
+    server: &RedisServer,
+    control: &mut Connection,
+    run: &Run,
+    load: &Load,
+    last: &str,
+    dirs: &mut Vec<tempfile::TempDir>,
+) -> f64 {
     let dir = tempfile::tempdir().unwrap();
     let _: Value = redis::cmd("XGROUP").arg("DESTROY").arg(STREAM).arg("task-logger").query(control).unwrap();
     let plugins = plugins_dir(dir.path(), run.plugins);
@@ -170,6 +179,7 @@ fn drain(server: &RedisServer, control: &mut Connection, run: &Run, load: &Load,
     service.print_plugin_cost(run.plugins);
     service.stop();
     checker::Stream::of_redis(control).prove(&dir.path().join("logs"), &extras(run.plugins));
+    dirs.push(dir);
     rate
 }
 
