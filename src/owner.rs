@@ -148,10 +148,11 @@ impl Owner {
         let config = &self.config;
         let name = self.stream.state_name();
         let mut files = TaskFiles::open(&config.logs_dir, &name, epoch, open_files_max())?;
-        let recovered = recover::recover(dir, epoch, &mut files)?;
-        if !recovered.dead.is_empty() {
-            publisher.bury(&recovered.dead, true)?;
-        }
+        let recovered = recover::recover(dir, epoch, &mut files, |dead| publisher.bury(dead, true));
+        let recovered = recovered.map_err(|error| match error {
+            RecoverError::Dead(error) => StartError::Source(error),
+            error => error.into(),
+        })?;
         if let Some(position) = &recovered.position {
             publisher.publish(&journal::recovered(epoch, position))?;
         }

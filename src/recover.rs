@@ -18,7 +18,7 @@ use crate::{
         replay::{Checkpoint, Found},
     },
     position::Position,
-    source::DeadLetter,
+    source::{DeadLetter, SourceError},
 };
 
 /// Changes applied at once during a replay.
@@ -33,6 +33,9 @@ pub enum RecoverError {
     /// The task files.
     #[error("cannot bring the task files up to the journal")]
     Files(#[from] FilesError),
+    /// The dead letters of what was replayed.
+    #[error(transparent)]
+    Dead(SourceError),
 }
 
 /// What stands after recovery.
@@ -42,8 +45,6 @@ pub struct Recovered {
     pub position: Option<Position>,
     /// Sequence number of the next record.
     pub next_sequence: u64,
-    /// Entries that the replayed records call dead; their copies may be missing.
-    pub dead: Vec<DeadLetter>,
 }
 
 /// Highest epoch that a state folder knows of.
@@ -51,8 +52,15 @@ pub fn epoch_of(state_dir: &Path) -> Result<u64, RecoverError> {
     Ok(Found::look(state_dir)?.epoch)
 }
 
-/// Replays the journal into the files. With it every effect up to the returned position stands there, durably.
-pub fn recover(state_dir: &Path, epoch: u64, files: &mut TaskFiles) -> Result<Recovered, RecoverError> {
+/// Replays the journal into the files. With it every effect up to the returned position stands there, durably. `bury` copies the
+/// entries that the replayed records call dead, as far as their copies are missing: before the records go away, for nothing
+/// else knows of them.
+pub fn recover(
+    state_dir: &Path,
+    epoch: u64,
+    files: &mut TaskFiles,
+    bury: impl FnOnce(&[DeadLetter]) -> Result<(), SourceError>,
+) -> Result<Recovered, RecoverError> {
     let found = Found::look(state_dir)?;
     let mut replay = Replay {
         position: found.checkpoint.as_ref().map(|checkpoint| checkpoint.position.clone()),
@@ -81,6 +89,9 @@ pub fn recover(state_dir: &Path, epoch: u64, files: &mut TaskFiles) -> Result<Re
         tracing::error!(damage, "journal is damaged; what it held there is lost if the stream no longer has it");
     }
     let Recovering { position, dead, cut } = replay.finish(replayed.next_sequence - 1)?;
+    if !dead.is_empty() {
+        bury(&dead).map_err(RecoverError::Dead)?;
+    }
     if let Some(position) = &position {
         let checkpoint = Checkpoint { epoch, sequence: replayed.next_sequence - 1, position: position.clone() };
         checkpoint.write(state_dir)?;
@@ -89,7 +100,7 @@ pub fn recover(state_dir: &Path, epoch: u64, files: &mut TaskFiles) -> Result<Re
     if replayed.records > 0 {
         tracing::info!(records = replayed.records, cut, "journal replayed");
     }
-    Ok(Recovered { position, next_sequence: replayed.next_sequence, dead })
+    Ok(Recovered { position, next_sequence: replayed.next_sequence })
 }
 
 struct Replay<'f> {

@@ -201,3 +201,69 @@ impl Found {
 fn checkpoint_path(dir: &Path, epoch: u64) -> PathBuf {
     dir.join(format!("{CHECKPOINT}{epoch}"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{event::StreamId, journal::segment::SegmentWriter, position::Step};
+
+    fn record(seq: u64) -> Vec<u8> {
+        let step = Step { low: StreamId { ms: 1, seq }, ..Step::default() };
+        postcard::to_stdvec(&Record { step, ..Record::default() }).unwrap()
+    }
+
+    fn segment(dir: &Path, name: &str, first: u64, marks: &[u64]) {
+        let mut writer = SegmentWriter::create(dir, name, 1 << 16, first).unwrap();
+        for &mark in marks {
+            writer.stage(&[&record(mark)]).unwrap();
+        }
+        writer.write().unwrap();
+    }
+
+    fn replayed(dir: &Path) -> (Vec<(u64, u64)>, Replayed) {
+        let mut seen = Vec::new();
+        let each = |sequence, record: Record| -> Result<(), JournalError> {
+            seen.push((sequence, record.step.low.seq));
+            Ok(())
+        };
+        let replayed = Found::look(dir).unwrap().replay(each).unwrap();
+        (seen, replayed)
+    }
+
+    #[test]
+    fn what_a_paused_owner_writes_after_it_was_replaced_does_not_count() {
+        let temp = tempfile::tempdir().unwrap();
+        let dir = temp.path();
+        // The third record and a whole segment came when epoch 2 had begun behind the second one.
+        segment(dir, "1-00000000.wal", 1, &[10, 20, 31]);
+        segment(dir, "1-00000001.wal", 9, &[91]);
+        segment(dir, "2-00000000.wal", 3, &[30, 40]);
+        let (seen, end) = replayed(dir);
+        assert_eq!(seen, [(1, 10), (2, 20), (3, 30), (4, 40)]);
+        assert_eq!((end.next_sequence, end.damage), (5, Vec::new()));
+        let checkpoint = |epoch, sequence| Checkpoint { epoch, sequence, position: Position::default() };
+        checkpoint(2, 3).write(dir).unwrap();
+        checkpoint(1, 2).write(dir).unwrap();
+        assert_eq!(Found::look(dir).unwrap().checkpoint, Some(checkpoint(2, 3)));
+        assert_eq!(replayed(dir).0, [(4, 40)]);
+    }
+
+    #[test]
+    fn what_dead_owners_left_is_removed_and_nothing_else() {
+        let temp = tempfile::tempdir().unwrap();
+        let dir = temp.path();
+        segment(dir, "1-00000000.wal", 1, &[10]);
+        for name in ["1-spare-3.new", "checkpoint-1.new", "2-spare-0.new", "id", "lock", "id-0123.new"] {
+            std::fs::write(dir.join(name), "x").unwrap();
+        }
+        let checkpoint = |epoch| Checkpoint { epoch, sequence: 1, position: Position::default() };
+        checkpoint(1).write(dir).unwrap();
+        let found = Found::look(dir).unwrap();
+        checkpoint(2).write(dir).unwrap();
+        found.remove(2).unwrap();
+        let mut left: Vec<_> =
+            std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        left.sort();
+        assert_eq!(left, ["2-spare-0.new", "checkpoint-2", "id", "id-0123.new", "lock"]);
+    }
+}

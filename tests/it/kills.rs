@@ -82,7 +82,7 @@ fn settle(rig: &Rig, nodes: Vec<Node>) {
 
 /// Proves what is left, and that nothing of a secret is.
 fn look(rig: &Rig, stream: &Stream) {
-    eprintln!("{} entries, {} dead letters", stream.entries.len(), stream.dead.len());
+    eprintln!("{}: {} entries, {} dead letters", rig.root().display(), stream.entries.len(), stream.dead.len());
     stream.prove(&rig.logs(), EXTRAS);
     for canary in CANARIES {
         assert_eq!(files_with(&rig.logs(), canary), Vec::<std::path::PathBuf>::new(), "{canary}");
@@ -199,8 +199,11 @@ fn exactly_once_in_order_over_twenty_kills_with_a_standby() {
     let mut redis = rig.connect();
     under_load(&rig, seed, 1500, || {
         for round in 0..20 {
-            let before = published(&mut redis);
-            eventually("an owner publishes", || published(&mut redis) != before);
+            // At times the next one dies while it recovers from the death before.
+            if rng.u8(..3) > 0 {
+                let before = published(&mut redis);
+                eventually("an owner publishes", || published(&mut redis) != before);
+            }
             let_pass(Duration::from_millis(rng.u64(0..700)));
             // Mostly the owner, at times the one that stands by.
             let owner = nodes.iter().position(Node::is_owner).unwrap_or(0);

@@ -102,7 +102,12 @@ impl Rig {
     /// On the embedded stream.
     pub(crate) fn embedded() -> Self {
         let rig = Self {
-            root: tempfile::Builder::new().prefix("rig-").tempdir().unwrap(),
+            // KEEP=1 leaves what a failed test is about.
+            root: tempfile::Builder::new()
+                .prefix("rig-")
+                .disable_cleanup(std::env::var_os("KEEP").is_some())
+                .tempdir()
+                .unwrap(),
             redis: None,
             env: BTreeMap::new(),
         };

@@ -140,15 +140,19 @@ impl Publisher for EmbeddedPublisher {
     fn bury(&mut self, letters: &[DeadLetter], may_exist: bool) -> Result<(), SourceError> {
         self.check()?;
         let buried = if may_exist { self.buried(letters)? } else { HashSet::new() };
+        let mut missing: Vec<&DeadLetter> = letters.iter().filter(|letter| !buried.contains(&letter.id)).collect();
+        // In the order of the log, so that one cursor finds them all.
+        missing.sort_by_key(|letter| letter.id);
+        let mut cursor = Cursor::new(self.dir.clone());
+        cursor.limit(Some(self.held.events.durable()));
         let mut copies = Vec::new();
-        for letter in letters.iter().filter(|letter| !buried.contains(&letter.id)) {
+        for letter in missing {
             let fields = match &letter.fields {
                 Some(fields) => Some(fields.clone()),
                 None => {
-                    let mut cursor = Cursor::new(self.dir.clone());
-                    cursor.limit(Some(self.held.events.durable()));
                     cursor.seek(letter.id.previous())?;
-                    cursor.next_entry()?.map(|(_, entry)| entry).filter(|entry| entry.id == letter.id).map(|e| e.fields)
+                    let found = cursor.peek()?.is_some_and(|(_, id)| id == letter.id);
+                    if found { cursor.next_entry()?.map(|(_, entry)| entry.fields) } else { None }
                 }
             };
             copies.push(letter::copy(letter, &self.held.name, fields.as_ref()));
