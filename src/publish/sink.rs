@@ -10,6 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use serde_json::Value;
 use tracing::warn;
 
 use crate::{
@@ -226,11 +227,17 @@ impl Sink {
         match answer.status().as_u16() {
             200..=299 => Tried::Taken,
             401 | 403 => Tried::Failed(SinkError::Token { place }),
-            // It takes no events at the moment, and took none of these.
-            status @ (429 | 503) => Tried::Again(format!("it answered {status}").into()),
             status => {
-                let body = answer.body_mut().with_config().limit(ANSWER_MAX).read_to_string();
-                let answer = body.unwrap_or_default().trim().to_owned();
+                let body = answer.body_mut().with_config().limit(ANSWER_MAX).read_to_string().unwrap_or_default();
+                let problem: Value = serde_json::from_str(&body).unwrap_or_default();
+                // It has too much in hand, and took nothing of this.
+                if status == 429 || (status == 503 && problem["code"] == "busy") {
+                    return Tried::Again(format!("it is busy ({status})").into());
+                }
+                let mut answer = problem["detail"].as_str().unwrap_or(body.trim()).to_owned();
+                if status >= 500 {
+                    answer.push_str(" The events may have been taken.");
+                }
                 Tried::Failed(SinkError::Answer { place, status, answer })
             }
         }
