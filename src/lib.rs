@@ -11,7 +11,7 @@
 //!
 //! In reading order: [`event`] and [`json`] are the vocabulary; [`source`] brings entries, [`reading`] notes them in the
 //! [`position`] and [`route`]s them; a [`lane`] [`decode`]s, runs the [`plugin`] chain and renders the [`layout`] into a
-//! [`slice`]; the [`committer`] makes slices durable in the [`journal`], publishes, applies, checkpoints. [`owner`] holds these
+//! [slices](mod@slice); the [`committer`] makes slices durable in the [`journal`], publishes, applies, checkpoints. [`owner`] holds these
 //! together for one ownership of the stream, [`recover`] brings the files up to the journal before it, [`ending`] says how it
 //! ends. [`reader`] and [`http`] are the read side, [`service`] wires everything.
 //!
