@@ -118,11 +118,10 @@ fn blocks_go_with_all_their_lines() {
     );
     let with_headers = block.replacen('\n', "\nProc-Type: 4,ENCRYPTED\nDEK-Info: AES-128-CBC,00112233\n\n", 1);
     assert_eq!(text(&redactor, &with_headers), "[REDACTED:private_key]");
-    let account =
-        serde_json::json!({ "type": "service_account", "private_key": key_block("PRIVATE KEY", 25, "\n") + "\n" });
+    let key = serde_json::Value::from(key_block("PRIVATE KEY", 25, "\n") + "\n");
     assert_eq!(
-        alone(&redactor, &account.to_string()),
-        r#"{"private_key":"[REDACTED:private_key]\n","type":"service_account"}"#
+        alone(&redactor, &format!(r#"{{"type":"service_account","private_key":{key}}}"#)),
+        r#"{"type":"service_account","private_key":"[REDACTED:private_key]\n"}"#
     );
     for innocent in [
         "look for -----BEGIN PRIVATE KEY----- in the file and so on",
