@@ -11,7 +11,6 @@ mod block;
 mod command;
 mod config;
 mod event;
-mod grams;
 #[cfg(target_family = "wasm")]
 mod guest;
 mod json;

@@ -6,7 +6,6 @@ use aho_corasick::{AhoCorasick, MatchKind};
 use crate::{
     assign, block, command,
     config::{Config, ConfigError},
-    grams::Grams,
     names::Names,
     tokens::{TOKENS, Token},
     url,
@@ -66,8 +65,6 @@ pub(crate) struct Found {
 /// The rules, compiled. One for all texts.
 pub(crate) struct Scanner {
     automaton: AhoCorasick,
-    /// `None` when a configured literal is too short for it.
-    grams: Option<Grams>,
     anchors: Vec<Anchor>,
     names: Names,
     values: Vec<String>,
@@ -186,20 +183,9 @@ impl Scanner {
             .kind(Some(aho_corasick::AhoCorasickKind::DFA))
             .build(&patterns)
             .map_err(|_| ConfigError::TooLarge)?;
-        let grams = Grams::of(&patterns);
         let mut literals: Vec<&'static str> = tokens.map(|token| token.prefix).collect();
         literals.sort_unstable();
-        Ok(Self {
-            automaton,
-            grams,
-            anchors,
-            names,
-            values: config.values,
-            allow: config.allow,
-            disabled,
-            beheaded,
-            literals,
-        })
+        Ok(Self { automaton, anchors, names, values: config.values, allow: config.allow, disabled, beheaded, literals })
     }
 
     pub(crate) fn names(&self) -> &Names {
@@ -217,21 +203,14 @@ impl Scanner {
     /// Whether undecoded JSON may hold something that a scan of its strings would find. Errs only to yes. With `stream`,
     /// what reaches the end of a string counts too.
     pub(crate) fn plausible(&self, raw: &[u8], stream: bool) -> bool {
-        let look = |literal: usize, start: usize, end: usize| match self.anchors[literal] {
-            Anchor::Token(token) => token.plausible(raw, start),
-            Anchor::Name => self.names.plausible(raw, start, end),
-            Anchor::Url => url::plausible(raw, end, stream),
-            Anchor::Command => command::plausible(raw, start),
+        self.automaton.find_overlapping_iter(raw).any(|hit| match self.anchors[hit.pattern().as_usize()] {
+            Anchor::Token(token) => token.plausible(raw, hit.start()),
+            Anchor::Name => self.names.plausible(raw, hit.start(), hit.end()),
+            Anchor::Url => url::plausible(raw, hit.end(), stream),
+            Anchor::Command => command::plausible(raw, hit.start()),
             Anchor::Block | Anchor::Escape => true,
-            Anchor::Value(index) => raw[start..].starts_with(self.values[index].as_bytes()),
-        };
-        match &self.grams {
-            Some(grams) => grams.any(raw, look),
-            None => {
-                let mut hits = self.automaton.find_overlapping_iter(raw);
-                hits.any(|hit| look(hit.pattern().as_usize(), hit.start(), hit.end()))
-            }
-        }
+            Anchor::Value(index) => raw[hit.start()..].starts_with(self.values[index].as_bytes()),
+        })
     }
 
     /// Whether a decoded string holds any literal at all.
