@@ -50,3 +50,27 @@ impl Window {
         self.used.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{sync::Arc, thread};
+
+    use super::*;
+
+    #[test]
+    fn bounded_everything_a_full_window_lets_nothing_more_in() {
+        let window = Arc::new(Window::new(100));
+        assert_eq!(window.free(Duration::ZERO), 100);
+        window.take(60);
+        assert_eq!(window.free(Duration::ZERO), 40);
+        // One that is larger than what is free passes, and closes the window.
+        window.take(1000);
+        assert_eq!((window.free(Duration::from_millis(1)), window.used()), (0, 1060));
+        let waiting = Arc::clone(&window);
+        let reader = thread::spawn(move || waiting.free(Duration::from_secs(60)));
+        window.give(1000);
+        assert!(reader.join().unwrap() > 0);
+        window.give(60);
+        assert_eq!(window.free(Duration::ZERO), 100);
+    }
+}

@@ -159,7 +159,7 @@ fn table() -> BTreeMap<String, String> {
 }
 
 #[test]
-fn bad_input_has_the_outcome_of_the_readmes_table() {
+fn one_bad_entry_stops_nothing_and_passes_nothing_silently_as_the_readmes_table_says() {
     let Some(rig) = Rig::redis() else { return };
     let mut redis = rig.connect();
     let node = rig.spawn_owner();

@@ -164,7 +164,7 @@ fn redelivery_gives_no_duplicates() {
 }
 
 #[test]
-fn path_traversal_ids_stay_inside() {
+fn paths_are_built_only_from_validated_parts_so_that_traversal_ids_stay_inside() {
     let Some(rig) = Rig::redis() else { return };
     let mut redis = rig.connect();
     let node = rig.spawn_owner();

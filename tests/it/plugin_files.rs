@@ -129,7 +129,7 @@ fn a_broken_candidate_leaves_the_last_good_one_running() {
 }
 
 #[test]
-fn removing_a_redactor_stops_reading() {
+fn fail_closed_removing_a_redactor_stops_reading() {
     let mut stage = Stage::new();
     stage.put("redact", REDACTOR);
     let host = stage.start();

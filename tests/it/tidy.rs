@@ -36,6 +36,25 @@ fn no_module_is_a_drawer() {
 }
 
 #[test]
+fn write_side_and_read_side_meet_only_in_the_files() {
+    let write = ["committer", "journal", "lane", "owner", "reading", "recover", "slice", "window"];
+    let of = |path: &str, module: &str| {
+        path.contains(&format!("src/{module}.rs")) || path.contains(&format!("src/{module}/"))
+    };
+    for (path, text) in sources() {
+        if ["reader", "http", "client"].iter().any(|module| of(&path, module)) {
+            let uses = |module: &&&str| {
+                text.contains(&format!("crate::{module}")) || text.contains(&format!("    {module}::"))
+            };
+            assert_eq!(write.iter().find(uses), None, "{path}");
+            for creating in ["create_dir", "File::create", ".create(true)", "fs::write(", "remove_file", "rename("] {
+                assert!(path.contains("tests") || !text.contains(creating), "{path}: {creating}");
+            }
+        }
+    }
+}
+
+#[test]
 fn tests_wait_for_conditions() {
     // `eventually` of the plugin host's tests polls by it; the guest's is the misdeed itself; the benchmark samples.
     let allowed = ["tests/it/guests.rs", "tests/guests/src/modes.rs", "tests/it/tidy.rs"];
