@@ -78,7 +78,7 @@ pub struct Event {
 }
 
 /// What an entry costs in memory beside its bytes while it is in flight: handles, members, its share of lines and records.
-const ENTRY_OVERHEAD: usize = 512;
+const ENTRY_OVERHEAD: usize = 1024;
 
 // === impl Entry ===
 
