@@ -22,7 +22,6 @@ use task_logger::{
 use crate::redis_server::RedisServer;
 
 mod conformance;
-mod drain;
 mod embedded_only;
 mod faults;
 mod redis_only;
