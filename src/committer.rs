@@ -327,10 +327,14 @@ impl Running {
         };
         let Some(receipt) = receipt else { return Ok(()) };
         let commits = std::mem::take(&mut self.unsynced);
-        if self.committer.publish.send(Synced { receipt, commits }).is_err() && !self.committer.ending.is_over() {
-            return Err("the publisher is gone".into());
+        // A stream that cannot be reached fills this queue; that is the publisher's to say.
+        self.heartbeat.idle();
+        let sent = self.committer.publish.send(Synced { receipt, commits });
+        self.heartbeat.beat();
+        match sent {
+            Err(_) if !self.committer.ending.is_over() => Err("the publisher is gone".into()),
+            _ => Ok(()),
         }
-        Ok(())
     }
 
     /// Starts a checkpoint when one is due, and takes note of one that is done. `wait`: makes one now and waits for it. Only

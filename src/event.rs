@@ -9,6 +9,20 @@ use serde::{Deserialize, Serialize};
 /// Longest encoded id, in bytes: with a suffix it stays below the 255 bytes of a file name.
 pub const ID_BYTES_MAX: usize = 200;
 
+/// The kinds that the spec names; the set is open.
+pub const KINDS: [&str; 10] = [
+    "webhook:received",
+    "webhook:validated",
+    "webhook:matched",
+    "webhook:task_created",
+    "task:created",
+    "task:started",
+    "task:output",
+    "task:user_input",
+    "task:completed",
+    "task:failed",
+];
+
 /// Position of an entry in its stream; orders everything. Text form `MS-SEQ`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct StreamId {

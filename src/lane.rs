@@ -122,10 +122,11 @@ impl Running {
                     return self.heartbeat.idle();
                 }
             }
-            if !decided.is_empty() && slices.send(decided).is_err() {
-                return self.heartbeat.idle();
-            }
+            // Waiting for the committer is not standing still: what holds it up says so itself.
             self.heartbeat.idle();
+            if !decided.is_empty() && slices.send(decided).is_err() {
+                return;
+            }
             self.forget_keys();
         }
     }

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     committer::describe,
-    config::{Config, Required},
+    config::Config,
     ending::Ending,
     http::{self, HttpParts, Limits, PluginView},
     metrics::{self, DataPath, Recorder},
@@ -132,9 +132,6 @@ impl Service {
             },
             Arc::clone(&status),
         )?;
-        if config.required == Required::None {
-            tracing::warn!("REQUIRED_PLUGINS=none: events are written unredacted when no redactor runs");
-        }
         Ok(Self { config: Arc::new(config), status, stream, host, recorder, listener, address })
     }
 
@@ -222,13 +219,7 @@ impl Service {
 fn open_stream(config: &Config) -> Result<Arc<dyn Stream>, ServiceError> {
     match RedisConfig::of(config) {
         Some(redis) => Ok(Arc::new(RedisStream::new(redis)?)),
-        None => {
-            tracing::warn!(
-                dir = %config.stream_dir.display(),
-                "REDIS_URL is not set: using the embedded stream, fed by POST /events and `publish`"
-            );
-            Ok(Arc::new(EmbeddedStream::open(&config.stream_dir, &config.stream, config.event_max)?))
-        }
+        None => Ok(Arc::new(EmbeddedStream::open(&config.stream_dir, &config.stream, config.event_max)?)),
     }
 }
 

@@ -61,19 +61,8 @@ pub const UPTIME_SECONDS: &str = "task_logger_uptime_seconds";
 /// Number of reasons why events are not taken in.
 pub const BLOCKED: &str = "task_logger_blocked";
 
-/// The spec's kinds, the only values of the `kind` label besides [`OTHER`].
-pub const KINDS: [&str; 10] = [
-    "webhook:received",
-    "webhook:validated",
-    "webhook:matched",
-    "webhook:task_created",
-    "task:created",
-    "task:started",
-    "task:output",
-    "task:user_input",
-    "task:completed",
-    "task:failed",
-];
+// The only values of the `kind` label besides [`OTHER`].
+pub use crate::event::KINDS;
 
 /// The values of the `reason` label besides [`OTHER`].
 pub const DEAD_REASONS: [&str; 11] = [

@@ -1,5 +1,7 @@
 //! Which kinds of events a plugin wants: exact ones, or a prefix and `*`.
 
+use crate::event::KINDS;
+
 /// A set of kinds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Kinds(Vec<Pattern>);
@@ -37,10 +39,10 @@ impl Kinds {
     pub(super) fn examples(&self) -> Vec<String> {
         let example = |pattern: &Pattern| match pattern {
             Pattern::Exact(exact) => vec![exact.to_string()],
-            Pattern::Prefix(prefix) if prefix.is_empty() => KNOWN.map(str::to_owned).to_vec(),
+            Pattern::Prefix(prefix) if prefix.is_empty() => KINDS.map(str::to_owned).to_vec(),
             Pattern::Prefix(prefix) => {
                 let known: Vec<_> =
-                    KNOWN.iter().filter(|kind| kind.starts_with(&**prefix)).map(|kind| (*kind).to_owned()).collect();
+                    KINDS.iter().filter(|kind| kind.starts_with(&**prefix)).map(|kind| (*kind).to_owned()).collect();
                 if !known.is_empty() {
                     return known;
                 }
@@ -51,20 +53,6 @@ impl Kinds {
         self.0.iter().flat_map(example).collect()
     }
 }
-
-/// What the self-test sends to a plugin that wants everything.
-const KNOWN: [&str; 10] = [
-    "webhook:received",
-    "webhook:validated",
-    "webhook:matched",
-    "webhook:task_created",
-    "task:created",
-    "task:started",
-    "task:output",
-    "task:user_input",
-    "task:completed",
-    "task:failed",
-];
 
 impl Pattern {
     fn parse(text: &str) -> Option<Self> {

@@ -268,7 +268,7 @@ fn what_only_looks_like_an_assignment_stays() {
         "Token::new(x)",
         "secret://name",
         "PWD=/home/me",
-        "OLDPWD=/root/abc123",
+        "OLDPWD=/home/a/abc123",
         "Enter the password: then press return",
         "tests pass: all of them",
         "the token is cut here",
