@@ -469,7 +469,11 @@ pub fn load(root: &Dir, key: &Key) -> io::Result<(KeyState, Option<String>)> {
     if files.is_empty() {
         return Ok((KeyState::default(), None));
     }
-    let read = |name: &str| dir.read(name).ok();
-    let documents = Documents::from_files(read(layout::METADATA), read(layout::INPUT), read(layout::FINAL_RESULT));
+    // A file that cannot be read is not one that is missing: made anew without it, the next write would replace it.
+    let read = |name: &str| match dir.read(name) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        read => read.map(Some),
+    };
+    let documents = Documents::from_files(read(layout::METADATA)?, read(layout::INPUT)?, read(layout::FINAL_RESULT)?);
     Ok((KeyState::rebuilt(files, documents), Some(unusable)))
 }
