@@ -7,6 +7,10 @@ use clap::{Arg, ArgAction, ArgMatches, Command};
 
 use crate::config::{SETTINGS, Setting, Unset};
 
+mod plugin;
+
+pub use plugin::{Bench, Events, PluginCommand, Replay, Trial};
+
 /// What was asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Invocation {
@@ -39,13 +43,10 @@ pub enum Action {
     Ls,
     /// Ask whether the service is well.
     Health,
-    /// List plugins.
-    PluginLs,
-    /// Lift a plugin's requirement.
-    PluginForget {
-        /// Manifest name.
-        name: String,
-    },
+    /// Of plugins.
+    Plugin(PluginCommand),
+    /// Run a recorded task through another set of plugins.
+    Replay(Replay),
     /// The child process that compiles a component.
     CompileComponent,
 }
@@ -86,10 +87,8 @@ fn action(matches: &ArgMatches) -> Action {
         Some(("logs", logs)) => Action::Logs { task: text(logs, "task"), follow: logs.get_flag("follow") },
         Some(("ls", _)) => Action::Ls,
         Some(("health", _)) => Action::Health,
-        Some(("plugin", plugin)) => match plugin.subcommand() {
-            Some(("forget", forget)) => Action::PluginForget { name: text(forget, "name") },
-            _ => Action::PluginLs,
-        },
+        Some(("plugin", matches)) => Action::Plugin(plugin::read(matches)),
+        Some(("replay", matches)) => Action::Replay(plugin::read_replay(matches)),
         Some(("compile-component", _)) => Action::CompileComponent,
         _ => Action::Serve,
     }
@@ -135,14 +134,8 @@ pub fn command() -> Command {
     let logs = asking("logs", "Print a task's logs")
         .arg(Arg::new("task").value_name("TASK").required(true).help("The task's id"))
         .arg(flag("follow", "Go on as they grow, until the task ends").short('f'));
-    let forget = asking("forget", "Lift the requirement of a plugin that is gone for good")
-        .arg(Arg::new("name").value_name("NAME").required(true).help("The name in its manifest"));
-    let plugin = Command::new("plugin")
-        .about("Plugins of the running service")
-        .subcommand_required(true)
-        .arg_required_else_help(true)
-        .subcommand(asking("ls", "List plugins and what is wrong with them"))
-        .subcommand(forget);
+    let plugin = plugin::grammar(|command, names| with_settings(command, Some(names)));
+    let replay = with_settings(plugin::replay_grammar(), None);
     let compile = Command::new("compile-component")
         .hide(true)
         .arg(Arg::new("rest").num_args(0..).trailing_var_arg(true).allow_hyphen_values(true));
@@ -159,6 +152,7 @@ pub fn command() -> Command {
             asking("ls", "List tasks"),
             asking("health", "Ask whether the service is well; status 0 when it is"),
             plugin,
+            replay,
             compile,
         ])
 }
@@ -233,8 +227,27 @@ mod tests {
             ("logs t-1 -f", Action::Logs { task: "t-1".into(), follow: true }),
             ("ls", Action::Ls),
             ("health", Action::Health),
-            ("plugin ls", Action::PluginLs),
-            ("plugin forget redact", Action::PluginForget { name: "redact".into() }),
+            ("plugin ls", Action::Plugin(PluginCommand::Ls)),
+            ("plugin forget redact", Action::Plugin(PluginCommand::Forget { name: "redact".into() })),
+            (
+                "plugin new --lang js my-plugin",
+                Action::Plugin(PluginCommand::New { lang: "js".into(), name: "my-plugin".into(), dir: None }),
+            ),
+            (
+                "plugin bench p.wasm --batch 3",
+                Action::Plugin(PluginCommand::Bench(Bench {
+                    file: "p.wasm".into(),
+                    events: None,
+                    config: None,
+                    batch: 3,
+                    bytes: 1024,
+                    json: false,
+                })),
+            ),
+            (
+                "replay t-1 --plugins a:b --out o --json",
+                Action::Replay(Replay { task: "t-1".into(), plugins: "a:b".into(), out: "o".into(), json: true }),
+            ),
             ("compile-component --any thing", Action::CompileComponent),
         ] {
             assert_eq!(parsed(&format!("task-logger {line}")).action, action, "{line}");
@@ -243,7 +256,17 @@ mod tests {
 
     #[test]
     fn nonsense_is_refused() {
-        for line in ["serve --prot 1", "publish --stream-json", "publish --task-id t", "logs", "fly", "plugin"] {
+        for line in [
+            "serve --prot 1",
+            "publish --stream-json",
+            "publish --task-id t",
+            "logs",
+            "fly",
+            "plugin",
+            "plugin new --lang cobol p",
+            "plugin run p.wasm",
+            "replay t",
+        ] {
             let args = format!("task-logger {line}");
             assert!(parse(args.split_whitespace().map(OsString::from)).is_err(), "{line}");
         }

@@ -56,6 +56,7 @@ pub mod shutdown;
 pub mod status;
 pub mod telemetry;
 
+pub mod author;
 pub mod cli;
 pub mod client;
 pub mod demo;

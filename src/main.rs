@@ -4,7 +4,8 @@
 use std::{env, error::Error, io, io::Write as _, process::ExitCode};
 
 use task_logger::{
-    cli::{self, Action},
+    author,
+    cli::{self, Action, PluginCommand},
     client::{self, ClientError, Target},
     config::{self, Config, Input},
     demo, plugin, publish,
@@ -48,8 +49,10 @@ fn main() -> ExitCode {
         Action::Logs { task, follow } => asked(client::logs(&target, &task, follow, out)),
         Action::Ls => asked(client::ls(&target, out)),
         Action::Health => asked(client::health(&target, out)),
-        Action::PluginLs => asked(client::plugins(&target, out)),
-        Action::PluginForget { name } => asked(client::forget(&target, &name, out)),
+        Action::Plugin(PluginCommand::Ls) => asked(client::plugins(&target, out)),
+        Action::Plugin(PluginCommand::Forget { name }) => asked(client::forget(&target, &name, out)),
+        Action::Plugin(command) => author::run(&config, &command, out).map_err(Into::into),
+        Action::Replay(replay) => author::replay(config, &replay, out).map_err(Into::into),
     };
     done.unwrap_or_else(|error| failed(&*error, ExitCode::FAILURE))
 }

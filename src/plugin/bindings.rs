@@ -29,7 +29,7 @@ mod wit {
 pub(super) type Pre = wit::PluginPre<HostState>;
 
 /// The interface that a plugin must export.
-pub(super) const PROCESSOR: &str = "task-logger:plugin/processor@0.1.0";
+pub(super) const PROCESSOR: &str = "task-logger:plugin/processor@1.0.0";
 /// The interface that the service offers beside WASI 0.2.
 pub(super) const HOST: &str = "task-logger:plugin/host";
 

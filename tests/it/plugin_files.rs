@@ -59,16 +59,16 @@ fn only_components_that_fit_are_taken() {
     let processor = "(instance (export \"init\" (func)) (export \"process\" (func)))";
     for (text, reason) in [
         ("(module)".to_owned(), "build it for wasm32-wasip2"),
-        ("(component)".to_owned(), "does not export `task-logger:plugin/processor@0.1.0`"),
+        ("(component)".to_owned(), "does not export `task-logger:plugin/processor@1.0.0`"),
         ("(component (import \"wasi:http/types@0.2.0\" (instance)))".to_owned(), "imports `wasi:http/types@0.2.0`"),
         ("(component (import \"wasi:cli/stdin@0.3.0\" (instance)))".to_owned(), "imports `wasi:cli/stdin@0.3.0`"),
         ("(component (import \"env\" (func)))".to_owned(), "imports `env`"),
         (
             format!("(component (import \"wasi:cli/environment@0.2.0\" {processor}))"),
-            "does not export `task-logger:plugin/processor@0.1.0`",
+            "does not export `task-logger:plugin/processor@1.0.0`",
         ),
         (
-            "(component (instance $i) (export \"task-logger:plugin/processor@0.1.0\" (instance $i)))".to_owned(),
+            "(component (instance $i) (export \"task-logger:plugin/processor@1.0.0\" (instance $i)))".to_owned(),
             "does not fit the plugin interface",
         ),
     ] {
