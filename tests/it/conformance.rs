@@ -143,8 +143,14 @@ impl Bench {
 
     fn on(mut stage: Stage) -> Self {
         let (log, recorder) = (Log::default(), PrometheusBuilder::new().build_recorder());
-        let host = log.capture(|| metrics::with_local_recorder(&recorder, || stage.start()));
-        let state = entry(&host, "guest.wasm").map(|entry| entry["state"].clone());
+        // The report makes the counters, if no call did before.
+        let start = || {
+            let host = stage.start();
+            let shown = entry(&host, "guest.wasm");
+            (host, shown)
+        };
+        let (host, shown) = log.capture(|| metrics::with_local_recorder(&recorder, start));
+        let state = shown.map(|entry| entry["state"].clone());
         assert_eq!(state, Some(json!("live")), "{:#}", host.report());
         Self { lane: host.lane(), stage, host, states: States::default(), task: Some("t"), log, recorder }
     }
