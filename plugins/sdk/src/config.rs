@@ -5,26 +5,37 @@ use serde_json::{Map, Value};
 
 use crate::plugin::Failure;
 
-/// Reads the configuration. Keys that the type does not use are refused, whether or not the type says so itself.
-pub(crate) fn read<T: DeserializeOwned>(json: &str) -> Result<T, Failure> {
+/// Reads a configuration, given as JSON. Keys that the type does not use are refused, whether or not the type says so itself.
+///
+/// # Errors
+/// It is no object, or has an unknown key, a missing one or a wrong type. The message names the key, never the value, which
+/// may be a secret.
+pub fn read<T: DeserializeOwned>(json: &str) -> Result<T, Failure> {
     // By way of an object: a list would pass for the fields in their order.
-    let object: Map<String, Value> = serde_json::from_str(json)?;
+    let object: Map<String, Value> = serde_json::from_str(json)
+        .map_err(|error| Failure::new(format!("config: {}", without_value(&error.to_string()))))?;
     let mut unknown: Vec<String> = Vec::new();
     let mut note = |path: serde_ignored::Path<'_>| unknown.push(path.to_string());
     let value = Value::Object(object);
     let config = serde_path_to_error::deserialize(serde_ignored::Deserializer::new(&value, &mut note));
     let config = config.map_err(|error: serde_path_to_error::Error<serde_json::Error>| {
         let path = error.path().to_string();
-        let inner = error.into_inner();
-        if path == "." {
-            Failure::new(format!("config: {inner}"))
-        } else {
-            Failure::new(format!("config: {path}: {inner}"))
-        }
+        let reason = without_value(&error.into_inner().to_string());
+        Failure::new(if path == "." { format!("config: {reason}") } else { format!("config: {path}: {reason}") })
     })?;
     match unknown.first() {
         None => Ok(config),
         Some(key) => Err(Failure::new(format!("config: {key}: unknown key"))),
+    }
+}
+
+/// serde's words without the value that it quotes.
+fn without_value(message: &str) -> String {
+    let quotes =
+        ["invalid type: ", "invalid value: ", "unknown variant "].iter().any(|start| message.starts_with(start));
+    match message.rfind(", expected ").filter(|_| quotes).and_then(|at| message.get(at + 2..)) {
+        Some(expected) => expected.to_owned(),
+        None => message.to_owned(),
     }
 }
 
@@ -78,6 +89,8 @@ mod tests {
             let failure = read::<Config>(json).unwrap_err();
             assert!(failure.message().contains(key), "{json}: {failure}");
         }
+        let failure = read::<Config>(r#"{"words":"hunter2, expected"}"#).unwrap_err();
+        assert!(!failure.message().contains("hunter2"), "{failure}");
         assert!(read::<Strict>(r#"{"words":[],"other":1}"#).unwrap_err().message().contains("other"));
         assert!(read::<NoConfig>(r#"{"surprise":1}"#).unwrap_err().message().contains("surprise"));
     }

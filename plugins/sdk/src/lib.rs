@@ -27,7 +27,7 @@
 //! [`test`] is the service for tests that run natively. `guest` and `arena` are the component's side of the boundary; the
 //! generated bindings stay there.
 
-mod config;
+pub mod config;
 pub mod host;
 pub mod json;
 pub mod plugin;
