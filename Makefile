@@ -87,6 +87,12 @@ guests: setup ## Build the misbehaving plugins of the tests
 
 conformance: $(CONFORMANCE:%=conformance-%) ## Build the guests of the conformance suite, one for each language
 
+conformance-rust: setup
+	cargo build $(CARGO_FLAGS) --release --target $(PLUGIN_TARGET) -p conformance-rust
+	@mkdir -p target/conformance
+	@install -m 0644 $(GUEST_DIR)/conformance_rust.wasm target/conformance/.rust.wasm.new
+	@mv target/conformance/.rust.wasm.new target/conformance/rust.wasm
+
 conformance-c: setup-c
 	@mkdir -p target/conformance
 	clang $(C_FLAGS) -I$(C_TEMPLATE) -fuse-ld=$(COMPONENT_LD) -Wl,--component-type,wit/plugin.wit -Wl,--strip-debug \
@@ -145,7 +151,7 @@ bench: setup-redis plugins ## Measure events per second
 lint: setup ## Check format, lints and documentation
 	cargo fmt --all -- --check
 	cargo clippy $(CARGO_FLAGS) --release --workspace --all-targets -- -D warnings
-	cargo clippy $(CARGO_FLAGS) --release --target $(PLUGIN_TARGET) $(PLUGINS:%=-p %) -p guests -- -D warnings
+	cargo clippy $(CARGO_FLAGS) --release --target $(PLUGIN_TARGET) $(PLUGINS:%=-p %) -p guests -p conformance-rust -p task-logger-plugin -- -D warnings
 	RUSTDOCFLAGS='-D warnings -A rustdoc::private_intra_doc_links' cargo doc $(CARGO_FLAGS) --release --workspace --no-deps --document-private-items
 
 clean: ## Remove what was built, and the folders of demos
