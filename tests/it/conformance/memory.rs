@@ -8,14 +8,18 @@ use task_logger::plugin::Outcome;
 use super::{Bench, Language, told};
 
 const EVENTS: u64 = 1_000_000;
+/// As long as an id may be: 200 bytes.
+const TASK: &str = "task-task-task-task-task-task-task-task-task-task-task-task-task-task-task-task-task-task-task-task-\
+                    task-task-task-task-task-task-task-task-task-task-task-task-task-task-task-task-task-task-task-task-";
 /// The most that the host puts into a call.
 const PER_CALL: u64 = 256;
 
 #[test]
 fn a_million_events_leave_nothing_in_an_instance_of_c() {
-    // An instance that has taken half of this is replaced, so `init` would be called again. A leak of one byte an event would be
-    // seen: the allocator's smallest piece is of 16.
+    // An instance that has taken half of its memory is replaced, so `init` would be called again. Seen would be one byte an event
+    // (the allocator's smallest piece is of 16), and the task's id of a call.
     let mut bench = Bench::with_room(Language::C, 1 << 20, Duration::from_secs(1), "isolation = 'reuse'");
+    bench.task = Some(TASK);
     let text = "a text of some length, with \"quotes\", \\ and é 🦀 ".repeat(4);
     let data: Vec<_> = (0..PER_CALL)
         .map(|n| match n % 8 {
