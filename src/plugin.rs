@@ -32,6 +32,7 @@ mod verdict;
 
 mod bindings;
 mod engine;
+mod fit;
 mod instance;
 mod state;
 

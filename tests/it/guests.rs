@@ -46,6 +46,8 @@ pub(crate) struct Stage {
     pub(crate) status: Arc<Status>,
     host: Option<Arc<PluginHost>>,
     required: Required,
+    memory_max: usize,
+    timeout_max: Duration,
     exe: Option<PathBuf>,
 }
 
@@ -54,11 +56,19 @@ impl Stage {
     pub(crate) fn new() -> Self {
         let root = tempfile::tempdir().expect("a temporary folder");
         fs::create_dir(root.path().join("plugins")).expect("a plugin folder");
-        Self { root, status: Arc::default(), host: None, required: Required::Redactors, exe: None }
+        let (memory_max, timeout_max) = (64 << 20, Duration::from_millis(200));
+        let (status, required) = (Arc::default(), Required::Redactors);
+        Self { root, status, host: None, required, memory_max, timeout_max, exe: None }
     }
 
     pub(crate) fn required(mut self, required: Required) -> Self {
         self.required = required;
+        self
+    }
+
+    /// Other ceilings than 64 MiB and 200 ms.
+    pub(crate) fn ceilings(mut self, memory: usize, timeout: Duration) -> Self {
+        (self.memory_max, self.timeout_max) = (memory, timeout);
         self
     }
 
@@ -110,8 +120,8 @@ impl Stage {
                 None => Path::new(env!("CARGO_TARGET_TMPDIR")).join("plugin-cache"),
             },
             state_dir: self.path("state"),
-            memory_max: 64 << 20,
-            timeout_max: Duration::from_millis(200),
+            memory_max: self.memory_max,
+            timeout_max: self.timeout_max,
             exe: self.exe.clone(),
         };
         let host = PluginHost::start(config, Arc::clone(&self.status)).expect("a host");
