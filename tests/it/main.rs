@@ -26,3 +26,4 @@ mod sessions;
 mod source;
 mod swap;
 mod tidy;
+mod wear;
