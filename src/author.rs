@@ -8,22 +8,37 @@ use crate::{
     config::Config,
 };
 
+mod new;
+mod replay;
+
+pub use new::NewError;
+pub use replay::ReplayError;
+
 /// Why a command could not do what it was asked.
 #[derive(Debug, thiserror::Error)]
 pub enum AuthorError {
     /// The output cannot be written.
     #[error("cannot write the output")]
     Output(#[from] std::io::Error),
+    /// `plugin new`.
+    #[error(transparent)]
+    New(#[from] NewError),
+    /// `replay`.
+    #[error(transparent)]
+    Replay(#[from] ReplayError),
     /// In the making.
     #[error("{0} is not built yet")]
     NotBuilt(&'static str),
 }
 
 /// Does what is asked.
-pub fn run(_config: &Config, command: &PluginCommand, _out: &mut dyn Write) -> Result<ExitCode, AuthorError> {
+pub fn run(_config: &Config, command: &PluginCommand, out: &mut dyn Write) -> Result<ExitCode, AuthorError> {
     match command {
         // author
-        PluginCommand::New { .. } => Err(AuthorError::NotBuilt("plugin new")),
+        PluginCommand::New { lang, name, dir } => {
+            new::new(lang, name, dir.as_deref(), out)?;
+            Ok(ExitCode::SUCCESS)
+        }
         PluginCommand::Install { .. } => Err(AuthorError::NotBuilt("plugin install")),
 
         // bench
@@ -41,6 +56,6 @@ pub fn run(_config: &Config, command: &PluginCommand, _out: &mut dyn Write) -> R
 }
 
 /// Runs a recorded task through another set of plugins.
-pub fn replay(_config: Config, _replay: &Replay, _out: &mut dyn Write) -> Result<ExitCode, AuthorError> {
-    Err(AuthorError::NotBuilt("replay"))
+pub fn replay(config: Config, replay: &Replay, out: &mut dyn Write) -> Result<ExitCode, AuthorError> {
+    Ok(replay::run(config, replay, out)?)
 }

@@ -38,7 +38,7 @@ mod state;
 pub use self::{
     chain::LaneChain,
     compile::{SUBCOMMAND as COMPILE_SUBCOMMAND, compile_child},
-    required::{MemoryError, forget_in},
+    required::{MemoryError, forget_in, inherit_requirements},
 };
 
 use self::{

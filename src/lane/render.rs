@@ -20,22 +20,22 @@ use crate::{
 /// Adds an entry that could not be decoded: a dead letter, and a gap record if its key is valid. What the envelope says of
 /// the task's life applies all the same.
 pub(super) fn push_refused(slice: &mut Slice, refused: Refused, size: usize, metrics: &DataPath) {
-    let Refused { entry, reason, gap } = refused;
-    metrics.dead(reason).increment(1);
+    let Refused { entry, reason, gap, says_failed } = refused;
+    metrics.dead(&reason).increment(1);
     slice.ids.push(entry.id);
     slice.bytes += charge(size);
     if let Some(gap) = gap {
-        if let Some(stage) = stage(&gap.kind, false) {
-            let data = Err(reason.to_owned());
+        if let Some(stage) = stage(&gap.kind, says_failed) {
+            let data = Err(reason.to_string());
             slice.lifecycle.push(Lifecycle { id: gap.id, stage, timestamp: Arc::clone(&gap.timestamp), data });
         }
-        push_gap(lines(slice, None, file_of(place(&gap.kind))), &gap, reason);
+        push_gap(lines(slice, None, file_of(place(&gap.kind))), &gap, &reason);
     }
     slice.dead.push(DeadLetter {
         id: entry.id,
         fields: Some(entry.fields),
-        reason: reason.to_owned(),
-        code: reason.to_owned(),
+        reason: reason.to_string(),
+        code: reason.into_owned(),
         plugin: None,
         attempts: 1,
     });
