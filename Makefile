@@ -21,7 +21,7 @@ ARGS ?=
 started = begin=$$(date +%s)
 finished = echo "$@: $$(( $$(date +%s) - begin )) s"
 
-.PHONY: build setup setup-redis plugins guests demo serve test test-task-logger bench lint clean help
+.PHONY: build setup setup-redis plugins guests conformance-rust demo serve test test-task-logger bench lint clean help
 
 help: ## Show this
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 18
@@ -51,6 +51,12 @@ plugins: setup ## Build the bundled plugins into target/plugins
 guests: setup ## Build the misbehaving plugins of the tests
 	cargo build $(CARGO_FLAGS) --release --target $(PLUGIN_TARGET) -p guests
 
+conformance-rust: setup ## Build the conformance guest in Rust
+	cargo build $(CARGO_FLAGS) --release --target $(PLUGIN_TARGET) -p conformance-rust
+	@mkdir -p target/conformance
+	@install -m 0644 $(GUEST_DIR)/conformance_rust.wasm target/conformance/.rust.wasm.new
+	@mv target/conformance/.rust.wasm.new target/conformance/rust.wasm
+
 build: plugins ## Build the plugins and the service
 	cargo build $(CARGO_FLAGS) --release
 
@@ -77,7 +83,7 @@ bench: setup-redis plugins ## Measure events per second
 lint: setup ## Check format, lints and documentation
 	cargo fmt --all -- --check
 	cargo clippy $(CARGO_FLAGS) --release --workspace --all-targets -- -D warnings
-	cargo clippy $(CARGO_FLAGS) --release --target $(PLUGIN_TARGET) $(PLUGINS:%=-p %) -p guests -- -D warnings
+	cargo clippy $(CARGO_FLAGS) --release --target $(PLUGIN_TARGET) $(PLUGINS:%=-p %) -p guests -p conformance-rust -p task-logger-plugin -- -D warnings
 	RUSTDOCFLAGS='-D warnings -A rustdoc::private_intra_doc_links' cargo doc $(CARGO_FLAGS) --release --workspace --no-deps --document-private-items
 
 clean: ## Remove what was built, and the folders of demos
