@@ -19,7 +19,7 @@ use crate::config::Secret;
 mod logs;
 mod plugin;
 mod table;
-mod terminal;
+pub(crate) mod terminal;
 
 pub use logs::logs;
 pub use plugin::{forget, plugins};
