@@ -1,16 +1,24 @@
 //! The command line's side of writing plugins: what runs one on an author's desk, as the service would, and says all that it
 //! sees.
 
-use std::{io::Write, process::ExitCode};
+use std::{env, io::Write, path::PathBuf, process::ExitCode};
 
 use crate::{
     cli::{PluginCommand, Replay},
+    client::terminal,
     config::Config,
+    plugin::workbench::{Refusal, Settings, WorkbenchError},
 };
 
+mod diff;
+mod events;
+mod golden;
 mod new;
+mod paint;
 mod replay;
+mod run;
 
+use events::EventsError;
 pub use new::NewError;
 pub use replay::ReplayError;
 
@@ -26,13 +34,31 @@ pub enum AuthorError {
     /// `replay`.
     #[error(transparent)]
     Replay(#[from] ReplayError),
+    /// No desk, or no plugin to put on it.
+    #[error(transparent)]
+    Workbench(#[from] WorkbenchError),
+    /// The service would not take the plugin.
+    #[error("{0}")]
+    Refused(String),
+    /// No events to run.
+    #[error(transparent)]
+    Events(#[from] EventsError),
+    /// A golden case, or their folder.
+    #[error("cannot read or write {path}")]
+    Case {
+        /// Where.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
     /// In the making.
     #[error("{0} is not built yet")]
     NotBuilt(&'static str),
 }
 
 /// Does what is asked.
-pub fn run(_config: &Config, command: &PluginCommand, out: &mut dyn Write) -> Result<ExitCode, AuthorError> {
+pub fn run(config: &Config, command: &PluginCommand, out: &mut dyn Write) -> Result<ExitCode, AuthorError> {
     match command {
         // author
         PluginCommand::New { lang, name, dir } => {
@@ -43,8 +69,11 @@ pub fn run(_config: &Config, command: &PluginCommand, out: &mut dyn Write) -> Re
 
         // bench
         PluginCommand::Check { .. } => Err(AuthorError::NotBuilt("plugin check")),
-        PluginCommand::Run(_) => Err(AuthorError::NotBuilt("plugin run")),
-        PluginCommand::Test { .. } => Err(AuthorError::NotBuilt("plugin test")),
+        PluginCommand::Run(ask) => run::run(config, ask, out),
+        PluginCommand::Test { file, cases } => {
+            let bless = env::var_os("BLESS").is_some_and(|value| value == "1");
+            golden::test(config, file, cases, bless, out)
+        }
         PluginCommand::Bench(_) => Err(AuthorError::NotBuilt("plugin bench")),
 
         // trust
@@ -58,4 +87,33 @@ pub fn run(_config: &Config, command: &PluginCommand, out: &mut dyn Write) -> Re
 /// Runs a recorded task through another set of plugins.
 pub fn replay(config: Config, replay: &Replay, out: &mut dyn Write) -> Result<ExitCode, AuthorError> {
     Ok(replay::run(config, replay, out)?)
+}
+
+/// A desk like the service that these settings would start.
+fn settings(config: &Config) -> Settings {
+    Settings {
+        cache_dir: config.cache_dir.clone(),
+        memory_max: config.plugin_memory_max,
+        timeout_max: config.plugin_timeout_max,
+        // Compiling in this process is the next best thing.
+        exe: env::current_exe().ok(),
+    }
+}
+
+// === impl AuthorError ===
+
+impl From<Box<Refusal>> for AuthorError {
+    fn from(refusal: Box<Refusal>) -> Self {
+        let mut text = refusal.to_string();
+        if let Some(message) = refusal.message.as_ref().filter(|message| !refusal.reason.contains(message.as_str())) {
+            text.push_str(&format!("\nit said: {message}"));
+        }
+        if !refusal.printed.trim().is_empty() {
+            text.push_str(&format!("\nit printed: {}", refusal.printed.trim_end()));
+        }
+        for line in &refusal.logs {
+            text.push_str(&format!("\nit logged: {} {}", line.level, line.text));
+        }
+        Self::Refused(terminal::plain(&text))
+    }
 }

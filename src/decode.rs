@@ -1,7 +1,7 @@
 //! Stream fields to events. Pure: no I/O, no clock. What cannot be decoded becomes a [`Refused`] with a stable reason and,
 //! if the key is valid, what a gap record needs.
 
-use std::{borrow::Cow, collections::HashMap, sync::Arc};
+use std::{collections::HashMap, sync::Arc};
 
 use crate::{
     event::{Entry, Event, Id, Key, StreamId},
@@ -31,7 +31,7 @@ pub struct Refused {
     /// The entry, with its original fields.
     pub entry: Entry,
     /// A stable code.
-    pub reason: Cow<'static, str>,
+    pub reason: &'static str,
     /// Where its gap record goes; `None` without a valid key.
     pub gap: Option<Gap>,
     /// It is known to be a `task:completed` whose `status` is `failed`: of a recording only.
@@ -39,7 +39,7 @@ pub struct Refused {
 }
 
 /// Entries of a recording that are known by their gap records alone, with the reasons that those give. A stream has none.
-pub type RecordedGaps = HashMap<StreamId, String>;
+pub type RecordedGaps = HashMap<StreamId, &'static str>;
 
 /// What of a refused or dropped entry may be written.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -85,7 +85,7 @@ impl Decoder {
         }
         match decoded {
             Ok(decoded) => Ok(decoded),
-            Err((reason, gap)) => Err(Box::new(Refused { entry, reason: reason.into(), gap, says_failed: false })),
+            Err((reason, gap)) => Err(Box::new(Refused { entry, reason, gap, says_failed: false })),
         }
     }
 
@@ -182,7 +182,7 @@ impl Decoder {
 }
 
 /// What a recording has a gap record for, refused with the reason that it gives.
-fn recorded_gap(entry: Entry, decoded: Result<Decoded, (&'static str, Option<Gap>)>, reason: &str) -> Refused {
+fn recorded_gap(entry: Entry, decoded: Result<Decoded, (&'static str, Option<Gap>)>, reason: &'static str) -> Refused {
     let (gap, says_failed) = match decoded {
         Ok(Decoded { event, .. }) => {
             let Event { id, key, kind, timestamp, says_failed, .. } = event;
@@ -190,7 +190,7 @@ fn recorded_gap(entry: Entry, decoded: Result<Decoded, (&'static str, Option<Gap
         }
         Err((_, gap)) => (gap, false),
     };
-    Refused { entry, reason: reason.to_owned().into(), gap, says_failed }
+    Refused { entry, reason, gap, says_failed }
 }
 
 /// The key and the task that the envelope names.

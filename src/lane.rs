@@ -26,7 +26,7 @@ use crate::{
     status::{Heartbeat, Status},
 };
 
-mod queue;
+pub(crate) mod queue;
 mod render;
 
 use queue::{Ahead, KeyQueue};

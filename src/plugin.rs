@@ -33,7 +33,10 @@ mod verdict;
 mod bindings;
 mod engine;
 mod instance;
+mod sink;
 mod state;
+
+pub mod workbench;
 
 pub use self::{
     chain::LaneChain,

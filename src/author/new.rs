@@ -15,6 +15,8 @@ static EMBEDDED: &[File] = include!(concat!(env!("OUT_DIR"), "/templates.rs"));
 
 /// What stands for the plugin's name in a template, and for the same where an identifier is needed.
 const PLACEHOLDER: (&str, &str) = ("my-plugin", "my_plugin");
+/// Where the template in Rust looks for the SDK.
+const SDK: &str = "vendor/task-logger-plugin";
 /// Longest name, as the host has it for manifests.
 const NAME_MAX: usize = 40;
 
@@ -191,7 +193,7 @@ fn files(lang: &str) -> impl Iterator<Item = (String, &'static [u8])> {
     EMBEDDED.iter().filter_map(move |(path, content)| {
         let own = path.strip_prefix(&*template).map(str::to_owned);
         let shared = || path.starts_with("wit/").then(|| (*path).to_owned());
-        let sdk = || (with_sdk && path.starts_with("sdk/")).then(|| (*path).to_owned());
+        let sdk = || path.strip_prefix("sdk/").filter(|_| with_sdk).map(|path| format!("{SDK}/{path}"));
         Some((own.or_else(shared).or_else(sdk)?, *content))
     })
 }

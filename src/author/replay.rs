@@ -175,7 +175,7 @@ pub(super) fn run(config: Config, replay: &Replay, out: &mut dyn Write) -> Resul
         plugins: &provenance,
         difference: &difference,
     };
-    let shown = if replay.json { told.json(out) } else { told.text(out, show::colours()) };
+    let shown = if replay.json { told.json(out) } else { told.text(out) };
     match shown {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => return Err(ReplayError::Setup(error)),
         _ => {}

@@ -21,21 +21,21 @@ use crate::{
 /// the task's life applies all the same.
 pub(super) fn push_refused(slice: &mut Slice, refused: Refused, size: usize, metrics: &DataPath) {
     let Refused { entry, reason, gap, says_failed } = refused;
-    metrics.dead(&reason).increment(1);
+    metrics.dead(reason).increment(1);
     slice.ids.push(entry.id);
     slice.bytes += charge(size);
     if let Some(gap) = gap {
         if let Some(stage) = stage(&gap.kind, says_failed) {
-            let data = Err(reason.to_string());
+            let data = Err(reason.to_owned());
             slice.lifecycle.push(Lifecycle { id: gap.id, stage, timestamp: Arc::clone(&gap.timestamp), data });
         }
-        push_gap(lines(slice, None, file_of(place(&gap.kind))), &gap, &reason);
+        push_gap(lines(slice, None, file_of(place(&gap.kind))), &gap, reason);
     }
     slice.dead.push(DeadLetter {
         id: entry.id,
         fields: Some(entry.fields),
-        reason: reason.to_string(),
-        code: reason.into_owned(),
+        reason: reason.to_owned(),
+        code: reason.to_owned(),
         plugin: None,
         attempts: 1,
     });

@@ -320,7 +320,10 @@ impl LaneChain {
         budget: &mut Budget,
     ) -> Result<Answer, End> {
         let plugin = question.plugin;
-        plugin.meters().say_failed(error, event);
+        match self.live.runtime().sink() {
+            Some(sink) => sink.failed(event.id, error),
+            None => plugin.meters().say_failed(error, event),
+        }
         let spent = budget.failed();
         if plugin.sidecar.on_failure == OnFailure::Halt {
             return Err(End::Blocked(self.live.halt(plugin, error.class)));
@@ -364,8 +367,9 @@ impl LaneChain {
             plugin.meters().decided(&verdicts);
             for staged in answer.staged {
                 plugin.meters().counted(&staged.counts);
-                for (level, line) in &staged.logs {
-                    say(plugin, *level, line);
+                match self.live.runtime().sink() {
+                    Some(sink) => sink.committed(&plugin.identity, &staged),
+                    None => staged.logs.iter().for_each(|(level, line)| say(plugin, *level, line)),
                 }
                 let effects = &mut decided.effects;
                 if let Some(state) = staged.state {

@@ -82,6 +82,9 @@ impl Instance {
         config: &str,
     ) -> Result<(Self, Manifest, Staged), CallError> {
         let mut store = runtime.store(identity, limits.memory);
+        if let Some(sink) = store.data().sink() {
+            sink.begin();
+        }
         engine::arm(&mut store, config.len());
         store.data_mut().begin_init(limits.timeout);
         let guest = Guest::instantiate(pre, &mut store).map_err(|error| failed(&store, &error))?;
@@ -106,14 +109,25 @@ impl Instance {
         let bytes = events.iter().map(|input| input.data.len()).sum();
         engine::arm(&mut self.store, bytes);
         self.store.data_mut().begin_process(limits.timeout, state, bytes);
+        if let Some(sink) = self.store.data().sink()
+            && self.calls > 0
+        {
+            sink.begin();
+        }
         self.calls = self.calls.saturating_add(1);
         let verdicts = match self.guest.process(&mut self.store, task, events, flush) {
             Ok(Ok(verdicts)) => verdicts,
             Ok(Err(message)) => {
+                if let Some(sink) = self.store.data().sink() {
+                    sink.ended(&message);
+                }
                 return Err(CallError { hidden: message.len(), ..CallError::said(Class::Failure, None) });
             }
             Err(error) => return Err(failed(&self.store, &error)),
         };
+        if let Some(sink) = self.store.data().sink() {
+            sink.answered(&verdicts);
+        }
         if verdicts.len() != events.len() {
             let reason = format!("{} verdicts for {} events", verdicts.len(), events.len());
             return Err(CallError::said(Class::Verdicts, Some(reason)));
@@ -140,6 +154,9 @@ impl CallError {
 
 fn failed(store: &Store<HostState>, error: &wasmtime::Error) -> CallError {
     let state = store.data();
+    if let Some(sink) = state.sink() {
+        sink.ended(&error.root_cause().to_string());
+    }
     if error.is::<PoolConcurrencyLimitError>() {
         return CallError::said(Class::Busy, Some("no room for another instance".to_owned()));
     }

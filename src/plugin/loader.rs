@@ -160,8 +160,9 @@ impl Prover<'_> {
             meters: OnceLock::new(),
             budget: Mutex::default(),
         };
-        for (level, line) in &staged.logs {
-            super::chain::say(&plugin, *level, line);
+        match self.runtime.sink() {
+            Some(sink) => sink.committed(&plugin.identity, &staged),
+            None => staged.logs.iter().for_each(|(level, line)| super::chain::say(&plugin, *level, line)),
         }
         self.self_test(&plugin)?;
         Ok(plugin)

@@ -73,6 +73,11 @@ impl Requirements {
         Ok(Self { mode, memory, known })
     }
 
+    /// Nothing is required and nothing remembered: an author's desk.
+    pub(super) fn nothing() -> Self {
+        Self { mode: Required::None, memory: Memory { dir: PathBuf::new() }, known: BTreeMap::new() }
+    }
+
     pub(super) fn memory(&self) -> &Memory {
         &self.memory
     }

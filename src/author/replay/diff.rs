@@ -11,6 +11,7 @@ use super::{
     recorded::{self, Place, STREAMS},
 };
 use crate::{
+    author::diff::changes,
     event::StreamId,
     reader::{Folder, PublicFile},
 };
@@ -67,7 +68,8 @@ pub(super) struct Records {
     pub(super) reordered: bool,
 }
 
-/// One difference. A record is named by its id, a member by its path, a line by its number.
+/// One difference. A record is named by its id, a member by its JSON pointer, a line by its number; a member's value is cut
+/// to where it differs.
 #[derive(Debug, Serialize)]
 pub(super) struct Part {
     pub(super) at: String,
@@ -110,7 +112,7 @@ fn file(name: &str, before: Option<PublicFile>, after: Option<PublicFile>) -> Re
     {
         let (before, after) = (whole(&before)?, whole(&after)?);
         match (serde_json::from_slice::<Value>(&before), serde_json::from_slice::<Value>(&after)) {
-            (Ok(before), Ok(after)) => members("", &before, &after, &mut |part| difference.push(part)),
+            (Ok(before), Ok(after)) => difference.members(&before, &after),
             _ => difference.lines(&String::from_utf8_lossy(&before), &String::from_utf8_lossy(&after)),
         }
     }
@@ -141,43 +143,6 @@ fn bytes(file: &PublicFile, start: u64, end: u64) -> Result<Vec<u8>, ReplayError
     let read = file.part(start, end)?.read_to_end(&mut bytes);
     read.map_err(|source| ReplayError::Unreadable { file: file.name().to_owned(), source })?;
     Ok(bytes)
-}
-
-/// Calls `tell` for every member that differs, by its path; the order of members is a difference of their object.
-pub(super) fn members(path: &str, before: &Value, after: &Value, tell: &mut dyn FnMut(Part)) {
-    if before == after && ordered(before, after) {
-        return;
-    }
-    match (before, after) {
-        (Value::Object(before), Value::Object(after)) if before != after => {
-            let below = |key: &str| if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") };
-            for (key, value) in before {
-                match after.get(key) {
-                    Some(other) => members(&below(key), value, other, tell),
-                    None => tell(Part::new(below(key), Some(value.clone()), None)),
-                }
-            }
-            for (key, value) in after.iter().filter(|(key, _)| !before.contains_key(*key)) {
-                tell(Part::new(below(key), None, Some(value.clone())));
-            }
-        }
-        (Value::Array(before), Value::Array(after)) => {
-            for at in 0..before.len().max(after.len()) {
-                let below = format!("{path}[{at}]");
-                match (before.get(at), after.get(at)) {
-                    (Some(before), Some(after)) => members(&below, before, after, tell),
-                    (before, after) => tell(Part::new(below, before.cloned(), after.cloned())),
-                }
-            }
-        }
-        _ => tell(Part::new(path.to_owned(), Some(before.clone()), Some(after.clone()))),
-    }
-}
-
-/// Equal values may still be written in another order of their keys.
-fn ordered(before: &Value, after: &Value) -> bool {
-    let texts = (before.to_string(), after.to_string());
-    texts.0 == texts.1
 }
 
 // === impl Difference ===
@@ -225,6 +190,13 @@ impl FileDifference {
         }
         self.records = Some(counts);
         Ok(())
+    }
+
+    /// Leaves that differ; none when only order or spacing does.
+    fn members(&mut self, before: &Value, after: &Value) {
+        for leaf in changes(before, after) {
+            self.push(Part::new(leaf.pointer, leaf.before.map(Value::from), leaf.after.map(Value::from)));
+        }
     }
 
     /// Lines between what both begin and end with.
@@ -313,7 +285,7 @@ mod tests {
             let parts = files[at]["differences"].as_array().cloned().unwrap_or_default();
             json!(parts.iter().map(|p| (p["at"].clone(), p["change"].clone())).collect::<Vec<_>>())
         };
-        assert_eq!(parts(0), json!([["x.y[1]", "changed"], ["gone", "removed"], ["k", "changed"], ["new", "added"]]));
+        assert_eq!(parts(0), json!([["/x/y/1", "changed"], ["/gone", "removed"], ["/new", "added"]]));
         assert_eq!(parts(1), json!([["line 2", "changed"], ["line 3", "added"]]));
         assert_eq!((files[2]["file"].as_str(), files[2]["change"].as_str()), (Some("z"), Some("removed")));
     }

@@ -74,6 +74,7 @@ impl Recorded {
         let mut recorded =
             Self { task, streams: Vec::new(), entries: Vec::new(), gaps: Arc::default(), failed: HashSet::new() };
         let mut gaps = RecordedGaps::new();
+        let mut reasons = Reasons::default();
         let mut gap_kinds = Vec::new();
         for name in STREAMS {
             let Some(file) = folder.open(name)? else { continue };
@@ -81,7 +82,7 @@ impl Recorded {
             for place in index(&file)? {
                 let text = line(&file, &place)?;
                 if let Some(gap) = record::gap(&text) {
-                    gaps.insert(place.id, gap.reason);
+                    gaps.insert(place.id, reasons.of(gap.reason));
                     gap_kinds.push((place.id, gap.kind, gap.timestamp));
                 }
                 recorded.entries.push(Known { id: place.id, told: Source::Line { stream, place } });
@@ -150,6 +151,21 @@ impl Recorded {
         let failed = self.failed.contains(&known.id);
         field("data", if failed { r#"{"status":"failed"}"# } else { &told.data });
         Ok(Some(Entry { id: known.id, fields }))
+    }
+}
+
+/// Reasons of gaps: few, and for the whole life of a process that replays one task.
+#[derive(Default)]
+struct Reasons(Vec<&'static str>);
+
+impl Reasons {
+    fn of(&mut self, reason: String) -> &'static str {
+        if let Some(known) = self.0.iter().find(|known| **known == reason) {
+            return known;
+        }
+        let kept: &'static str = reason.leak();
+        self.0.push(kept);
+        kept
     }
 }
 

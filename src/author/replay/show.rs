@@ -1,22 +1,25 @@
 //! A replay's outcome for people, and for machines.
 
 use std::{
-    env,
-    io::{self, IsTerminal, Write},
+    io::{self, Write},
     path::Path,
 };
 
 use serde_json::{Value, json};
 
-use super::diff::{Change, Difference, FileDifference, Part, members};
-use crate::client::terminal;
+use super::diff::{Change, Difference, FileDifference, Part};
+use crate::{
+    author::{
+        diff::changes,
+        paint::{Ink, Painter},
+    },
+    client::terminal,
+};
 
 /// Differences of a file that a person is shown; `--json` has more.
 const SHOWN_MAX: usize = 20;
-/// Characters of a value that are shown, around the first place at which it differs.
-const VALUE_CHARS: usize = 96;
-/// Characters before that place.
-const BEFORE_CHARS: usize = 24;
+/// Characters of a record that only one side has, and of a line.
+const RECORD_CHARS: usize = 120;
 
 /// What there is to tell.
 pub(super) struct Told<'a> {
@@ -26,11 +29,6 @@ pub(super) struct Told<'a> {
     pub(super) gaps: usize,
     pub(super) plugins: &'a [String],
     pub(super) difference: &'a Difference,
-}
-
-/// Whether standard output shows colours.
-pub(super) fn colours() -> bool {
-    io::stdout().is_terminal() && env::var_os("NO_COLOR").is_none_or(|set| set.is_empty())
 }
 
 // === impl Told ===
@@ -46,28 +44,29 @@ impl Told<'_> {
             "same": self.difference.is_none(),
             "files": self.difference.files,
         });
-        writeln!(out, "{document:#}")
+        Painter::new(out).json(&format!("{document:#}"))
     }
 
-    pub(super) fn text(&self, out: &mut dyn Write, colours: bool) -> io::Result<()> {
+    pub(super) fn text(&self, out: &mut dyn Write) -> io::Result<()> {
+        let mut painter = Painter::new(out);
         let gaps = if self.gaps > 0 { format!(", {} of them gaps", self.gaps) } else { String::new() };
-        let (task, plugins) = (terminal::one_line(self.task, 80), self.plugins.join(", "));
-        writeln!(out, "replayed {task}: {} events{gaps}, through {plugins}", self.events)?;
+        let through = self.plugins.join(", ");
+        let head = format!(": {} events{gaps}, through {through}", self.events);
+        painter.line(0, &[(Ink::Plain, "replayed "), (Ink::Bold, self.task), (Ink::Plain, &head)])?;
         let width = self.difference.files.iter().map(|file| file.file.len()).max().unwrap_or(0);
         for file in &self.difference.files {
-            let (mark, paint) = style(file.change);
-            let summary = summary(file);
-            writeln!(out, "{}", painted(colours, paint, &format!("{mark} {:width$}  {summary}", file.file)))?;
+            let (mark, ink) = style(file.change);
+            painter.line(0, &[(ink, &format!("{mark} {:width$}  {}", file.file, summary(file)))])?;
             for part in file.differences.iter().take(SHOWN_MAX) {
-                show(out, colours, part)?;
+                show(&mut painter, part)?;
             }
             let more = file.differences.len().saturating_sub(SHOWN_MAX) as u64 + file.omitted;
             if more > 0 {
-                writeln!(out, "    and {more} more; --json has the first thousand")?;
+                painter.line(4, &[(Ink::Dim, &format!("and {more} more; --json has the first thousand"))])?;
             }
         }
         let verdict = if self.difference.is_none() { "nothing differs" } else { "the logs differ" };
-        writeln!(out, "{verdict}; the new ones are in {}", self.out.display())
+        painter.line(0, &[(Ink::Bold, verdict), (Ink::Plain, &format!("; the new ones are in {}", self.out.display()))])
     }
 }
 
@@ -77,6 +76,7 @@ fn summary(file: &FileDifference) -> String {
             Change::Same => "same",
             Change::Added => "only in the replay",
             Change::Removed => "only in the recording",
+            Change::Changed if file.differences.is_empty() => "changed, but not in its values",
             Change::Changed => "changed",
         }
         .to_owned();
@@ -92,31 +92,23 @@ fn summary(file: &FileDifference) -> String {
     counts.into_iter().flatten().collect::<Vec<_>>().join(", ")
 }
 
-fn show(out: &mut dyn Write, colours: bool, part: &Part) -> io::Result<()> {
-    let (mark, paint) = style(part.change);
-    let what = |value: &Option<Value>| value.as_ref().map(kind).unwrap_or_default();
+fn show(painter: &mut Painter<'_>, part: &Part) -> io::Result<()> {
+    let (mark, ink) = style(part.change);
     match (&part.before, &part.after) {
         // A record: which of its members differ.
         (Some(before @ Value::Object(_)), Some(after @ Value::Object(_))) => {
-            writeln!(out, "    {mark} {}{}", terminal::one_line(&part.at, 80), what(&part.before))?;
-            let mut failed = Ok(());
-            members("", before, after, &mut |part| {
-                if failed.is_ok() {
-                    failed = values(out, colours, 8, &part);
-                }
-            });
-            failed
+            painter.line(4, &[(ink, &format!("{mark} {}{}", part.at, kind(before)))])?;
+            changes(before, after)
+                .into_iter()
+                .try_for_each(|leaf| sides(painter, 8, &leaf.pointer, leaf.before.as_deref(), leaf.after.as_deref()))
         }
         (None, Some(record @ Value::Object(_))) | (Some(record @ Value::Object(_)), None) => {
-            let line = format!(
-                "    {mark} {}{}  {}",
-                terminal::one_line(&part.at, 80),
-                kind(record),
-                terminal::one_line(&record.to_string(), VALUE_CHARS)
-            );
-            writeln!(out, "{}", painted(colours, paint, &line))
+            let text = terminal::one_line(&record.to_string(), RECORD_CHARS);
+            painter.line(4, &[(ink, &format!("{mark} {}{}  {text}", part.at, kind(record)))])
         }
-        _ => values(out, colours, 4, part),
+        (before, after) => {
+            sides(painter, 4, &part.at, before.as_ref().and_then(Value::as_str), after.as_ref().and_then(Value::as_str))
+        }
     }
 }
 
@@ -126,46 +118,27 @@ fn kind(record: &Value) -> String {
     kind.map(|kind| format!("  {}", terminal::one_line(kind, 64))).unwrap_or_default()
 }
 
-fn values(out: &mut dyn Write, colours: bool, indent: usize, part: &Part) -> io::Result<()> {
-    let text = |value: &Option<Value>| {
-        value.as_ref().map(|value| match value {
-            Value::String(text) => text.clone(),
-            other => other.to_string(),
-        })
-    };
-    let (before, after) = (text(&part.before), text(&part.after));
-    let from = match (&before, &after) {
-        (Some(before), Some(after)) => {
-            before.chars().zip(after.chars()).take_while(|(old, new)| old == new).count().saturating_sub(BEFORE_CHARS)
-        }
-        _ => 0,
-    };
-    writeln!(out, "{:indent$}{}", "", terminal::one_line(&part.at, 120))?;
-    for (value, sign, paint) in [(before, '-', RED), (after, '+', GREEN)] {
+fn sides(
+    painter: &mut Painter<'_>,
+    indent: usize,
+    at: &str,
+    before: Option<&str>,
+    after: Option<&str>,
+) -> io::Result<()> {
+    painter.line(indent, &[(Ink::Dim, at)])?;
+    for (value, sign, ink) in [(before, "- ", Ink::Red), (after, "+ ", Ink::Green)] {
         if let Some(value) = value {
-            let cut = if from > 0 { "…" } else { "" };
-            let shown: String = value.chars().skip(from).take(VALUE_CHARS * 4).collect();
-            let shown = terminal::one_line(&shown, VALUE_CHARS);
-            writeln!(out, "{}", painted(colours, paint, &format!("{:indent$}  {sign} {cut}{shown}", "")))?;
+            painter.line(indent + 2, &[(ink, sign), (ink, &terminal::one_line(value, 4 * RECORD_CHARS))])?;
         }
     }
     Ok(())
 }
 
-const RED: &str = "31";
-const GREEN: &str = "32";
-const YELLOW: &str = "33";
-const DIM: &str = "2";
-
-fn style(change: Change) -> (char, &'static str) {
+fn style(change: Change) -> (char, Ink) {
     match change {
-        Change::Same => ('=', DIM),
-        Change::Added => ('+', GREEN),
-        Change::Removed => ('-', RED),
-        Change::Changed => ('~', YELLOW),
+        Change::Same => ('=', Ink::Dim),
+        Change::Added => ('+', Ink::Green),
+        Change::Removed => ('-', Ink::Red),
+        Change::Changed => ('~', Ink::Yellow),
     }
-}
-
-fn painted(colours: bool, paint: &str, text: &str) -> String {
-    if colours { format!("\u{1b}[{paint}m{text}\u{1b}[0m") } else { text.to_owned() }
 }
