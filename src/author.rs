@@ -1,7 +1,7 @@
 //! The command line's side of writing plugins: what runs one on an author's desk, as the service would, and says all that it
 //! sees.
 
-use std::{env, io::Write, path::PathBuf, process::ExitCode};
+use std::{env, io::Write, path::PathBuf, process::ExitCode, time::Duration};
 
 use crate::{
     cli::{PluginCommand, Replay},
@@ -13,12 +13,14 @@ use crate::{
 mod diff;
 mod events;
 mod golden;
+mod install;
 mod new;
 mod paint;
 mod replay;
 mod run;
 
 use events::EventsError;
+pub use install::InstallError;
 pub use new::NewError;
 pub use replay::ReplayError;
 
@@ -28,6 +30,9 @@ pub enum AuthorError {
     /// The output cannot be written.
     #[error("cannot write the output")]
     Output(#[from] std::io::Error),
+    /// `plugin install`.
+    #[error(transparent)]
+    Install(#[from] InstallError),
     /// `plugin new`.
     #[error(transparent)]
     New(#[from] NewError),
@@ -65,7 +70,9 @@ pub fn run(config: &Config, command: &PluginCommand, out: &mut dyn Write) -> Res
             new::new(lang, name, dir.as_deref(), out)?;
             Ok(ExitCode::SUCCESS)
         }
-        PluginCommand::Install { .. } => Err(AuthorError::NotBuilt("plugin install")),
+        PluginCommand::Install { file, to, wait } => {
+            install::install(config, file, to.as_deref(), Duration::from_secs(*wait), out)
+        }
 
         // bench
         PluginCommand::Check { .. } => Err(AuthorError::NotBuilt("plugin check")),
@@ -80,7 +87,7 @@ pub fn run(config: &Config, command: &PluginCommand, out: &mut dyn Write) -> Res
         PluginCommand::Keygen { .. } => Err(AuthorError::NotBuilt("plugin keygen")),
         PluginCommand::Sign { .. } => Err(AuthorError::NotBuilt("plugin sign")),
 
-        PluginCommand::Ls | PluginCommand::Forget { .. } => Ok(ExitCode::FAILURE),
+        PluginCommand::Ls { .. } | PluginCommand::Forget { .. } => Ok(ExitCode::FAILURE),
     }
 }
 

@@ -227,7 +227,8 @@ mod tests {
             ("logs t-1 -f", Action::Logs { task: "t-1".into(), follow: true }),
             ("ls", Action::Ls),
             ("health", Action::Health),
-            ("plugin ls", Action::Plugin(PluginCommand::Ls)),
+            ("plugin ls", Action::Plugin(PluginCommand::Ls { json: false })),
+            ("plugin ls --json", Action::Plugin(PluginCommand::Ls { json: true })),
             ("plugin forget redact", Action::Plugin(PluginCommand::Forget { name: "redact".into() })),
             (
                 "plugin new --lang js my-plugin",

@@ -38,13 +38,16 @@ pub enum PluginCommand {
     Install {
         /// `NAME.wasm`.
         file: PathBuf,
-        /// The folder; `None`: the last of `PLUGINS_DIR`.
+        /// The folder; `None`: the last one of the running service, or of `PLUGINS_DIR`.
         to: Option<PathBuf>,
         /// Longest wait for it to be live, in seconds.
         wait: u64,
     },
     /// List plugins.
-    Ls,
+    Ls {
+        /// For machines.
+        json: bool,
+    },
     /// Lift a plugin's requirement.
     Forget {
         /// Manifest name.
@@ -117,7 +120,7 @@ pub struct Replay {
 }
 
 pub(super) fn read(matches: &ArgMatches) -> PluginCommand {
-    let Some((name, matches)) = matches.subcommand() else { return PluginCommand::Ls };
+    let Some((name, matches)) = matches.subcommand() else { return PluginCommand::Ls { json: false } };
     let file = || path(matches, "file").unwrap_or_default();
     let json = || matches.get_flag("json");
     match name {
@@ -151,7 +154,7 @@ pub(super) fn read(matches: &ArgMatches) -> PluginCommand {
         "forget" => PluginCommand::Forget { name: text(matches, "name") },
         "keygen" => PluginCommand::Keygen { out: path(matches, "out").unwrap_or_default() },
         "sign" => PluginCommand::Sign { file: file(), key: path(matches, "key").unwrap_or_default() },
-        _ => PluginCommand::Ls,
+        _ => PluginCommand::Ls { json: json() },
     }
 }
 
@@ -221,11 +224,15 @@ pub(super) fn grammar(adjust: impl Fn(Command, &[&'static str]) -> Command) -> C
         .subcommand(adjust(
             command("install", "Check a plugin, put it into the service's folder and wait until it is live")
                 .arg(component())
-                .arg(file_option("to", "DIR", "The folder; the last of PLUGINS_DIR without it"))
+                .arg(file_option(
+                    "to",
+                    "DIR",
+                    "The folder; without it the last one of the running service, or of PLUGINS_DIR",
+                ))
                 .arg(count("wait", "Longest wait for it to be live, in seconds", "60")),
             &[proves, asks, &["PLUGINS_DIR"]].concat(),
         ))
-        .subcommand(adjust(command("ls", "List plugins and what is wrong with them"), asks))
+        .subcommand(adjust(command("ls", "List plugins and what is wrong with them").arg(json()), asks))
         .subcommand(adjust(
             command("forget", "Lift the requirement of a plugin that is gone for good")
                 .arg(Arg::new("name").value_name("NAME").required(true).help("The name in its manifest")),

@@ -47,6 +47,7 @@ fn file(file: &str, entry: &FileEntry) -> Value {
         put("version", json!(plugin.manifest.version));
         put("role", json!(if plugin.is_redactor() { "redactor" } else { "standard" }));
         put("sha256", json!(plugin.sha256));
+        put("pair", json!(plugin.pair));
         put("config_hash", json!(plugin.config_hash));
         put("live_seconds", json!(live.since.elapsed().as_secs()));
         put("kinds", json!(plugin.manifest.kinds));
@@ -69,6 +70,7 @@ fn file(file: &str, entry: &FileEntry) -> Value {
             "refused",
             json!({
                 "reason": refused.reason,
+                "pair": refused.pair,
                 "effect": runs,
                 "seconds_ago": refused.since.elapsed().as_secs(),
             }),

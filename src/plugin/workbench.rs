@@ -139,6 +139,12 @@ impl Pair {
         Ok(Self { candidate })
     }
 
+    /// The same pair as it would stand under another file name.
+    #[must_use]
+    pub fn named(self, file: &str) -> Self {
+        Self { candidate: Candidate { file: file.to_owned(), ..self.candidate } }
+    }
+
     /// The same component with another sidecar.
     ///
     /// # Errors
@@ -228,6 +234,16 @@ impl OnDesk {
     /// Manifest version.
     pub fn version(&self) -> &str {
         &self.plugin.manifest.version
+    }
+
+    /// Digest of the component, hex.
+    pub fn sha256(&self) -> &str {
+        &self.plugin.sha256
+    }
+
+    /// Digest of both files, hex, as `GET /plugins` has it.
+    pub fn pair(&self) -> &str {
+        &self.plugin.pair
     }
 
     /// `redactor` or `standard`.
