@@ -22,8 +22,12 @@ use super::{
     state::Level,
 };
 
+mod inspect;
+mod measure;
 mod trial;
 
+pub use inspect::{Facts, Finding, Grade, Inspection, size, time};
+pub use measure::{Figures, Load, MeasureError, Spread, measure};
 pub use trial::{Extra, Failure, Judged, Judgement, Left, Step, Trial};
 
 /// What a desk needs to know.
@@ -49,6 +53,7 @@ pub struct Pair {
 pub struct Workbench {
     live: Arc<Live>,
     sink: Arc<Sink>,
+    ceilings: Ceilings,
     _ticker: Ticker,
 }
 
@@ -177,7 +182,7 @@ impl Workbench {
         let runtime = Runtime::on_desk(settings.memory_max, &sink)?;
         let ticker = Ticker::start(&runtime)?;
         let live = Arc::new(live(runtime, settings)?);
-        Ok(Self { live, sink, _ticker: ticker })
+        Ok(Self { live, sink, ceilings: ceilings(settings), _ticker: ticker })
     }
 
     /// Does all that the service does before a plugin goes live. `flipped`: with the other isolation than the sidecar's.
@@ -219,8 +224,11 @@ fn live(runtime: Runtime, settings: &Settings) -> Result<Live, WorkbenchError> {
         }
     };
     let compiler = Compiler::new(settings.exe.clone(), cache);
-    let ceilings = Ceilings { memory: settings.memory_max, timeout: settings.timeout_max };
-    Ok(Live::new(runtime, compiler, ceilings, Requirements::nothing(), Arc::default())?)
+    Ok(Live::new(runtime, compiler, ceilings(settings), Requirements::nothing(), Arc::default())?)
+}
+
+fn ceilings(settings: &Settings) -> Ceilings {
+    Ceilings { memory: settings.memory_max, timeout: settings.timeout_max }
 }
 
 // === impl OnDesk ===
