@@ -8,6 +8,7 @@ use crate::{
     client::terminal,
     config::Config,
     plugin::workbench::{Refusal, Settings, WorkbenchError},
+    trust::TrustedKeys,
 };
 
 mod diff;
@@ -95,6 +96,8 @@ fn settings(config: &Config) -> Settings {
         cache_dir: config.cache_dir.clone(),
         memory_max: config.plugin_memory_max,
         timeout_max: config.plugin_timeout_max,
+        // What an author tries is not signed yet.
+        trusted_keys: TrustedKeys::default(),
         // Compiling in this process is the next best thing.
         exe: env::current_exe().ok(),
     }
