@@ -7,10 +7,13 @@ use crate::{
     cli::{PluginCommand, Replay},
     client::terminal,
     config::Config,
-    plugin::workbench::{Refusal, Settings, WorkbenchError},
+    event::InvalidId,
+    plugin::workbench::{MeasureError, Refusal, Settings, WorkbenchError},
     trust::TrustedKeys,
 };
 
+mod bench;
+mod check;
 mod diff;
 mod events;
 mod golden;
@@ -44,6 +47,12 @@ pub enum AuthorError {
     /// No events to run.
     #[error(transparent)]
     Events(#[from] EventsError),
+    /// Nothing was measured.
+    #[error(transparent)]
+    Measure(#[from] MeasureError),
+    /// The text of a made-up key; cannot happen.
+    #[error(transparent)]
+    Id(#[from] InvalidId),
     /// A golden case, or their folder.
     #[error("cannot read or write {path}")]
     Case {
@@ -69,13 +78,13 @@ pub fn run(config: &Config, command: &PluginCommand, out: &mut dyn Write) -> Res
         PluginCommand::Install { .. } => Err(AuthorError::NotBuilt("plugin install")),
 
         // bench
-        PluginCommand::Check { .. } => Err(AuthorError::NotBuilt("plugin check")),
+        PluginCommand::Check { file, json } => check::check(config, file, *json, out),
         PluginCommand::Run(ask) => run::run(config, ask, out),
         PluginCommand::Test { file, cases } => {
             let bless = env::var_os("BLESS").is_some_and(|value| value == "1");
             golden::test(config, file, cases, bless, out)
         }
-        PluginCommand::Bench(_) => Err(AuthorError::NotBuilt("plugin bench")),
+        PluginCommand::Bench(ask) => bench::bench(config, ask, out),
 
         // trust
         PluginCommand::Keygen { .. } => Err(AuthorError::NotBuilt("plugin keygen")),

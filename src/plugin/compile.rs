@@ -98,6 +98,11 @@ impl Compiler {
         Self { exe, limits, cache }
     }
 
+    /// A component that was compiled before.
+    pub(super) fn cached(&self, engine: &Engine, sha256: &str) -> Option<Component> {
+        self.cache.as_ref()?.get(engine, sha256)
+    }
+
     /// Compiles a component, or finds it compiled.
     pub(super) fn compile(
         &self,
@@ -106,7 +111,7 @@ impl Compiler {
         sha256: &str,
         stop: &AtomicBool,
     ) -> Result<Component, CompileError> {
-        if let Some(component) = self.cache.as_ref().and_then(|cache| cache.get(engine, sha256)) {
+        if let Some(component) = self.cached(engine, sha256) {
             return Ok(component);
         }
         let mut staged = self.stage()?;

@@ -135,6 +135,16 @@ impl Instance {
         Ok((verdicts, std::mem::take(&mut self.store.data_mut().staged)))
     }
 
+    /// Linear memory in use, in bytes; it never shrinks, so this is the peak.
+    pub(super) fn memory(&self) -> usize {
+        self.store.data().limiter.memory
+    }
+
+    /// Fuel left, on a desk that counts it; each store begins with the largest number.
+    pub(super) fn fuel(&self) -> u64 {
+        self.store.get_fuel().unwrap_or(0)
+    }
+
     /// Whether it has done enough: guests leak, and only a new store gives memory back.
     pub(super) fn is_worn(&self, calls_max: u32) -> bool {
         let limiter = &self.store.data().limiter;

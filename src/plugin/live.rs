@@ -109,6 +109,10 @@ impl Live {
         })
     }
 
+    pub(super) fn compiler(&self) -> &Compiler {
+        &self.compiler
+    }
+
     pub(super) fn runtime(&self) -> &Runtime {
         &self.runtime
     }

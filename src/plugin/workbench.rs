@@ -26,8 +26,12 @@ use super::{
 };
 use crate::trust::{SIGNATURE_BYTES_MAX, SIGNATURE_SUFFIX, TrustedKeys};
 
+mod inspect;
+mod measure;
 mod trial;
 
+pub use inspect::{Facts, Finding, Grade, Inspection, size, time};
+pub use measure::{Figures, Load, MeasureError, Spread, measure};
 pub use trial::{Extra, Failure, Judged, Judgement, Left, Step, Trial};
 
 /// What a desk needs to know.
@@ -55,6 +59,7 @@ pub struct Pair {
 pub struct Workbench {
     live: Arc<Live>,
     sink: Arc<Sink>,
+    ceilings: Ceilings,
     _ticker: Ticker,
 }
 
@@ -191,7 +196,7 @@ impl Workbench {
         let runtime = Runtime::on_desk(settings.memory_max, &sink)?;
         let ticker = Ticker::start(&runtime)?;
         let live = Arc::new(live(runtime, settings)?);
-        Ok(Self { live, sink, _ticker: ticker })
+        Ok(Self { live, sink, ceilings: ceilings(settings), _ticker: ticker })
     }
 
     /// Does all that the service does before a plugin goes live. `flipped`: with the other isolation than the sidecar's.
@@ -233,8 +238,12 @@ fn live(runtime: Runtime, settings: &Settings) -> Result<Live, WorkbenchError> {
         }
     };
     let compiler = Compiler::new(settings.exe.clone(), CompileLimits::default(), cache);
-    let ceilings = Ceilings { memory: settings.memory_max, timeout: settings.timeout_max };
-    Ok(Live::new(runtime, compiler, ceilings, settings.trusted_keys.clone(), Requirements::nothing(), Arc::default())?)
+    let trusted = settings.trusted_keys.clone();
+    Ok(Live::new(runtime, compiler, ceilings(settings), trusted, Requirements::nothing(), Arc::default())?)
+}
+
+fn ceilings(settings: &Settings) -> Ceilings {
+    Ceilings { memory: settings.memory_max, timeout: settings.timeout_max }
 }
 
 // === impl OnDesk ===
