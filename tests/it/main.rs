@@ -13,6 +13,7 @@ mod checker;
 mod command_line;
 mod facts;
 mod guests;
+mod hostile;
 mod kills;
 mod load;
 mod plugin_files;
