@@ -27,8 +27,11 @@ CONFORMANCE := rust python js c
 C_TEMPLATE := plugins/templates/c
 COMPONENT_LD = $(shell rustc --print sysroot)/lib/rustlib/$(shell rustc -vV | sed -n 's/^host: //p')/bin/wasm-component-ld
 C_FLAGS := --target=wasm32-wasi -mexec-model=reactor -std=c11 -O2 -Wall -Wextra -Werror
+# What plugins in Python and JavaScript are built with: the templates' own set-up, in a folder of ours.
+PYTHON_TOOLS := target/tools/python
+JS_TOOLS := target/tools/js
 
-.PHONY: build setup setup-redis setup-c plugins guests conformance $(CONFORMANCE:%=conformance-%) demo serve test test-task-logger bench lint clean help
+.PHONY: build setup setup-redis setup-c setup-python setup-js plugins guests conformance $(CONFORMANCE:%=conformance-%) demo serve test test-task-logger bench lint clean help
 
 help: ## Show this
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 18
@@ -52,6 +55,22 @@ setup-c: setup ## Install clang for WebAssembly, for the conformance guest in C
 		&& apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends \
 			clang lld wasi-libc libclang-rt-dev-wasm32 && works; \
 	} || { echo 'clang cannot build for wasm32-wasi: install it (Debian, Ubuntu: `sudo apt-get install clang lld wasi-libc libclang-rt-dev-wasm32`)'; exit 1; }
+
+setup-python: ## Install Python, for the conformance guest in Python
+	@works() { python3 -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; }; \
+	works || { \
+		[ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null \
+		&& apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends python3 python3-venv \
+		&& works; \
+	} || { echo 'Python from 3.11 on with venv is missing: install it (Debian, Ubuntu: `sudo apt-get install python3-venv`)'; exit 1; }
+
+setup-js: ## Install Node.js, for the conformance guest in JavaScript
+	@works() { command -v npm >/dev/null && node -e 'process.exit(Number(parseInt(process.versions.node) < 18))' 2>/dev/null; }; \
+	works || { \
+		[ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null \
+		&& apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends nodejs npm \
+		&& works; \
+	} || { echo 'Node.js from 18 on with npm is missing: install it (Debian, Ubuntu: `sudo apt-get install nodejs npm`)'; exit 1; }
 
 plugins: setup ## Build the bundled plugins into target/plugins
 	cargo build $(CARGO_FLAGS) --release --target $(PLUGIN_TARGET) $(PLUGINS:%=-p %)
@@ -79,6 +98,30 @@ conformance-c: setup-c
 	clang $(C_FLAGS) -I$(C_TEMPLATE) -fuse-ld=$(COMPONENT_LD) -Wl,--component-type,wit/plugin.wit -Wl,--strip-debug \
 		tests/conformance/c/conformance.c $(C_TEMPLATE)/json.c $(C_TEMPLATE)/bindings/*.c -o target/conformance/.c.wasm.new
 	@mv target/conformance/.c.wasm.new target/conformance/c.wasm
+
+conformance-python: setup-python target/conformance/python.wasm
+
+target/conformance/python.wasm: tests/conformance/python/guest.py wit/plugin.wit $(PYTHON_TOOLS)/.venv/done
+	@mkdir -p $(@D)
+	$(PYTHON_TOOLS)/.venv/bin/componentize-py --quiet --wit-path wit --world plugin \
+		componentize --python-path $(<D) guest -o $(@D)/.$(@F).new
+	@mv $(@D)/.$(@F).new $@
+
+$(PYTHON_TOOLS)/.venv/done: $(addprefix plugins/templates/python/,Makefile requirements.txt)
+	@mkdir -p $(PYTHON_TOOLS)
+	install -m 0644 $^ $(PYTHON_TOOLS)
+	$(MAKE) --no-print-directory -C $(PYTHON_TOOLS) setup
+
+conformance-js: setup-js target/conformance/js.wasm
+
+target/conformance/js.wasm: tests/conformance/js/guest.js wit/plugin.wit $(JS_TOOLS)/node_modules/.done
+	@mkdir -p $(@D)
+	node $(JS_TOOLS)/build.mjs $< $@ wit
+
+$(JS_TOOLS)/node_modules/.done: $(addprefix plugins/templates/js/,Makefile package.json package-lock.json .npmrc build.mjs)
+	@mkdir -p $(JS_TOOLS)
+	install -m 0644 $^ $(JS_TOOLS)
+	$(MAKE) --no-print-directory -C $(JS_TOOLS) setup
 
 build: plugins ## Build the plugins and the service
 	cargo build $(CARGO_FLAGS) --release
