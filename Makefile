@@ -85,13 +85,13 @@ plugins: setup ## Build the bundled plugins into target/plugins
 guests: setup ## Build the misbehaving plugins of the tests
 	cargo build $(CARGO_FLAGS) --release --target $(PLUGIN_TARGET) -p guests
 
-conformance-rust: setup ## Build the conformance guest in Rust
+conformance: $(CONFORMANCE:%=conformance-%) ## Build the guests of the conformance suite, one for each language
+
+conformance-rust: setup
 	cargo build $(CARGO_FLAGS) --release --target $(PLUGIN_TARGET) -p conformance-rust
 	@mkdir -p target/conformance
 	@install -m 0644 $(GUEST_DIR)/conformance_rust.wasm target/conformance/.rust.wasm.new
 	@mv target/conformance/.rust.wasm.new target/conformance/rust.wasm
-
-conformance: $(CONFORMANCE:%=conformance-%) ## Build the guests of the conformance suite, one for each language
 
 conformance-c: setup-c
 	@mkdir -p target/conformance

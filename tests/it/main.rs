@@ -11,6 +11,7 @@
 mod bad_input;
 mod checker;
 mod command_line;
+mod conformance;
 mod facts;
 mod guests;
 mod hostile;
