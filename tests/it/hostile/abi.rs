@@ -75,7 +75,11 @@ fn a_lying_answer_costs_its_event_only() {
         ("a list that is longer than the memory", answer(0, list, 10_000_000), "trap"),
         ("a list of the greatest length", answer(0, list, 0x7fff_ffff), "trap"),
         ("a length whose bytes overflow", answer(0, list, 0x1555_5556), "trap"),
-        ("a list of millions that is there", format!("{}{}", grown(60), answer(0, "(local.get $i)", 5_000_000)), "trap"),
+        (
+            "a list of millions that is there",
+            format!("{}{}", grown(60), answer(0, "(local.get $i)", 5_000_000)),
+            "trap",
+        ),
         ("an empty list", answer(0, list, 0), "verdicts"),
         ("a misaligned list", answer(0, &format!("(i32.add {list} (i32.const 2))"), 1), "trap"),
         ("a list beyond the memory", answer(0, "(i32.const -16)", 1), "trap"),
@@ -153,9 +157,24 @@ fn code_that_traps_or_never_ends_costs_its_event_only() {
             "(loop $on (br_if $on (i32.ne (table.grow $t (ref.null func) (i32.const 65536)) (i32.const -1)))) unreachable",
             "trap",
         ),
-        ("logging without end", "", "(loop $on (call $log (i32.const 3) (i32.const 1024) (i32.const 8)) (br $on))", "trap"),
-        ("counting without end", "", "(loop $on (call $count (i32.const 1024) (i32.const 7) (i32.const -1)) (br $on))", "timeout"),
-        ("states without end", "", "(loop $on (call $set-state (i32.const 1024) (i32.const 65536)) (br $on))", "timeout"),
+        (
+            "logging without end",
+            "",
+            "(loop $on (call $log (i32.const 3) (i32.const 1024) (i32.const 8)) (br $on))",
+            "trap",
+        ),
+        (
+            "counting without end",
+            "",
+            "(loop $on (call $count (i32.const 1024) (i32.const 7) (i32.const -1)) (br $on))",
+            "timeout",
+        ),
+        (
+            "states without end",
+            "",
+            "(loop $on (call $set-state (i32.const 1024) (i32.const 65536)) (br $on))",
+            "timeout",
+        ),
         (
             "annotations without end",
             "(data (i32.const 4096) \"{}\")",
@@ -194,7 +213,11 @@ fn code_where_only_data_is_expected_costs_its_event_only() {
         ("a realloc that traps", "unreachable", "trap"),
         ("a realloc that never ends", "(loop $on (br $on))", "timeout"),
         ("a realloc that points beyond the memory", "(return (i32.const -8))", "trap"),
-        ("a realloc that points to the memory's end", "(return (i32.sub (i32.shl (memory.size) (i32.const 16)) (i32.const 8)))", "trap"),
+        (
+            "a realloc that points to the memory's end",
+            "(return (i32.sub (i32.shl (memory.size) (i32.const 16)) (i32.const 8)))",
+            "trap",
+        ),
         ("a realloc that calls the host", log, "trap"),
     ] {
         costs_its_event_only(name, &Hostile { realloc: &asked(realloc), ..Hostile::default() }.build(), class);

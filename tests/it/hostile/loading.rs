@@ -36,10 +36,26 @@ fn an_init_that_lies_traps_or_never_ends_is_refused() {
     for (name, init, reason) in [
         ("an init that traps", "unreachable", "init failed: trap"),
         ("an init that never ends", "(loop $on (br $on))", "init failed: timeout"),
-        ("an init that wants all memory", "(loop $on (br_if $on (i32.ne (memory.grow (i32.const 16)) (i32.const -1)))) unreachable", "init failed: memory"),
-        ("an init that writes a file", "(call $append (i32.const 1024) (i32.const 7) (i32.const 1024) (i32.const 7))", "in init that is for process only"),
-        ("an init that sets a state", "(call $set-state (i32.const 1024) (i32.const 7))", "in init that is for process only"),
-        ("an init that logs without end", "(loop $on (call $log (i32.const 3) (i32.const 1024) (i32.const 7)) (br $on))", "exceeded a quota"),
+        (
+            "an init that wants all memory",
+            "(loop $on (br_if $on (i32.ne (memory.grow (i32.const 16)) (i32.const -1)))) unreachable",
+            "init failed: memory",
+        ),
+        (
+            "an init that writes a file",
+            "(call $append (i32.const 1024) (i32.const 7) (i32.const 1024) (i32.const 7))",
+            "in init that is for process only",
+        ),
+        (
+            "an init that sets a state",
+            "(call $set-state (i32.const 1024) (i32.const 7))",
+            "in init that is for process only",
+        ),
+        (
+            "an init that logs without end",
+            "(loop $on (call $log (i32.const 3) (i32.const 1024) (i32.const 7)) (br $on))",
+            "exceeded a quota",
+        ),
         ("a version of 10 MB", &big(524, false), "init failed: trap"),
         ("a name of 10 MB", &big(516, false), "init failed: trap"),
         ("a million kinds", &big(536, true), "init failed: trap"),
@@ -83,8 +99,28 @@ fn a_manifest_that_changes_between_instances_is_refused() {
 fn file_names_that_lead_elsewhere_are_refused() {
     let long = "x".repeat(101);
     for file in [
-        "../x", "/etc/x", "a/b", "a\\b", ".", "..", "...", ".state", ".hidden", "a\0b", "", " ", "a b", "x\n", "-x", "_x",
-        "~", "é.txt", "a\u{202e}txt.b", "%2e%2e%2fx", "C:x", &long,
+        "../x",
+        "/etc/x",
+        "a/b",
+        "a\\b",
+        ".",
+        "..",
+        "...",
+        ".state",
+        ".hidden",
+        "a\0b",
+        "",
+        " ",
+        "a b",
+        "x\n",
+        "-x",
+        "_x",
+        "~",
+        "é.txt",
+        "a\u{202e}txt.b",
+        "%2e%2e%2fx",
+        "C:x",
+        &long,
     ] {
         refused(file, &Hostile { file, ..Hostile::default() }.build(), "is not [A-Za-z0-9]");
     }
@@ -101,12 +137,36 @@ fn file_names_that_lead_elsewhere_are_refused() {
 fn what_is_not_offered_is_refused() {
     let import = |text: &'static str| Hostile { component: text, ..Hostile::default() }.build();
     for (name, component, reason) in [
-        ("another host", import(r#"(import "task-logger:plugin/admin@1.0.0" (instance))"#), "imports `task-logger:plugin/admin"),
-        ("a host function that there is not", import(r#"(import "task-logger:plugin/host@1.1.0" (instance (export "exec" (func (param "c" string)))))"#), "does not fit"),
-        ("HTTP", import(r#"(import "wasi:http/outgoing-handler@0.2.0" (instance))"#), "imports `wasi:http/outgoing-handler"),
-        ("a key-value store", import(r#"(import "wasi:keyvalue/store@0.2.0" (instance))"#), "imports `wasi:keyvalue/store"),
-        ("WASI of another version", import(r#"(import "wasi:clocks/monotonic-clock@0.3.0" (instance))"#), "imports `wasi:clocks"),
-        ("a name that only begins as WASI", import(r#"(import "wasi:cli/environment@0.1.0" (instance))"#), "imports `wasi:cli"),
+        (
+            "another host",
+            import(r#"(import "task-logger:plugin/admin@1.0.0" (instance))"#),
+            "imports `task-logger:plugin/admin",
+        ),
+        (
+            "a host function that there is not",
+            import(r#"(import "task-logger:plugin/host@1.1.0" (instance (export "exec" (func (param "c" string)))))"#),
+            "does not fit",
+        ),
+        (
+            "HTTP",
+            import(r#"(import "wasi:http/outgoing-handler@0.2.0" (instance))"#),
+            "imports `wasi:http/outgoing-handler",
+        ),
+        (
+            "a key-value store",
+            import(r#"(import "wasi:keyvalue/store@0.2.0" (instance))"#),
+            "imports `wasi:keyvalue/store",
+        ),
+        (
+            "WASI of another version",
+            import(r#"(import "wasi:clocks/monotonic-clock@0.3.0" (instance))"#),
+            "imports `wasi:clocks",
+        ),
+        (
+            "a name that only begins as WASI",
+            import(r#"(import "wasi:cli/environment@0.1.0" (instance))"#),
+            "imports `wasi:cli",
+        ),
         ("a plain function", import(r#"(import "run-on-host" (func))"#), "imports `run-on-host`"),
         ("a core module", import(r#"(import "engine" (core module))"#), "imports `engine`"),
     ] {
@@ -120,8 +180,24 @@ fn more_than_an_instance_may_have_is_refused() {
     let many_instances = "(core module $none) ".to_owned() + &"(core instance (instantiate $none)) ".repeat(65);
     let many_tables: String = (0..17).map(|n| format!("(table $t{n} 1 funcref) ")).collect();
     for (name, component, reason) in [
-        ("a second memory", Hostile { component: "(core module $more (memory 1)) (core instance (instantiate $more))", ..Hostile::default() }.build(), "init failed"),
-        ("a memory over the limit", Hostile { component: "(core module $more (memory 65536)) (core instance (instantiate $more))", ..Hostile::default() }.build(), ""),
+        (
+            "a second memory",
+            Hostile {
+                component: "(core module $more (memory 1)) (core instance (instantiate $more))",
+                ..Hostile::default()
+            }
+            .build(),
+            "init failed",
+        ),
+        (
+            "a memory over the limit",
+            Hostile {
+                component: "(core module $more (memory 65536)) (core instance (instantiate $more))",
+                ..Hostile::default()
+            }
+            .build(),
+            "",
+        ),
         ("a shared memory", core("(memory $s 1 2 shared)"), "does not compile"),
         ("a memory of 64 bits", core("(memory $s i64 1)"), "does not compile"),
         ("a table over the limit", core("(table $t 10000000 funcref)"), ""),
