@@ -31,7 +31,7 @@ C_FLAGS := --target=wasm32-wasi -mexec-model=reactor -std=c11 -O2 -Wall -Wextra 
 PYTHON_TOOLS := target/tools/python
 JS_TOOLS := target/tools/js
 
-.PHONY: build setup setup-redis setup-c setup-python setup-js plugins guests conformance $(CONFORMANCE:%=conformance-%) demo serve test test-task-logger bench lint clean help
+.PHONY: build setup setup-redis setup-c setup-python setup-js plugins guests conformance $(CONFORMANCE:%=conformance-%) demo serve test test-task-logger bench bench-crossing lint clean help
 
 help: ## Show this
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 18
@@ -144,6 +144,10 @@ test-task-logger: test ## The same, under the name of the spec
 
 bench: setup-redis plugins ## Measure events per second
 	cargo bench $(CARGO_FLAGS) --profile release --bench drain -- $(ARGS)
+
+bench-crossing: plugins ## Measure what a plugin call costs, and `redact` against the same code called natively
+	cargo build $(CARGO_FLAGS) --release --target $(PLUGIN_TARGET) -p conformance-rust --example pass
+	cargo bench $(CARGO_FLAGS) --profile release --bench crossing -- $(ARGS)
 
 # Documentation is made for those who work on the code: with private items, so that links to them lead somewhere.
 lint: setup ## Check format, lints and documentation

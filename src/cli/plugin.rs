@@ -171,6 +171,7 @@ pub(super) fn read_replay(matches: &ArgMatches) -> Replay {
 pub(super) fn grammar(adjust: impl Fn(Command, &[&'static str]) -> Command) -> Command {
     let asks = &["TASK_LOGGER_URL", "API_TOKEN", "HOST", "PORT"][..];
     let proves = &["CACHE_DIR", "PLUGIN_MEMORY_MAX", "PLUGIN_TIMEOUT_MAX"][..];
+    let trusts = &["PLUGIN_TRUSTED_KEYS"][..];
     let command = |name: &'static str, about: &'static str| Command::new(name).about(about);
     let config = || file_option("config", "FILE", "Sidecar; NAME.toml beside the component without it");
     Command::new("plugin")
@@ -194,7 +195,7 @@ pub(super) fn grammar(adjust: impl Fn(Command, &[&'static str]) -> Command) -> C
             command("check", "Do all that the service does before a file goes live, and say what is wrong")
                 .arg(component())
                 .arg(json()),
-            proves,
+            &[proves, trusts].concat(),
         ))
         .subcommand(adjust(
             command("run", "Run events through a plugin and show what it makes of them")
@@ -230,7 +231,7 @@ pub(super) fn grammar(adjust: impl Fn(Command, &[&'static str]) -> Command) -> C
                     "The folder; without it the last one of the running service, or of PLUGINS_DIR",
                 ))
                 .arg(count("wait", "Longest wait for it to be live, in seconds", "60")),
-            &[proves, asks, &["PLUGINS_DIR"]].concat(),
+            &[proves, trusts, asks, &["PLUGINS_DIR"]].concat(),
         ))
         .subcommand(adjust(command("ls", "List plugins and what is wrong with them").arg(json()), asks))
         .subcommand(adjust(

@@ -3,7 +3,7 @@
 
 use std::{
     collections::BTreeMap,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, atomic::AtomicBool},
     time::{Duration, Instant},
 };
@@ -17,12 +17,13 @@ use super::{
     engine::Runtime,
     generation::Generation,
     instance::Class,
-    loader::{Candidate, LoadError, Plugin, Prover},
+    loader::{Candidate, LoadError, Plugin, Prover, Unreadable},
     required::Requirements,
     roster::{LiveEntry, Refused, Roster},
-    sidecar::Ceilings,
+    seal::{self, Seal},
+    sidecar::{self, Ceilings},
 };
-use crate::status::Status;
+use crate::{status::Status, trust::TrustedKeys};
 
 /// A generation younger than this gives way to the one before it when its redactor fails too often.
 pub(super) const YOUNG: Duration = Duration::from_secs(600);
@@ -38,6 +39,7 @@ pub(super) struct Live {
     wasi: tokio::runtime::Runtime,
     compiler: Compiler,
     ceilings: Ceilings,
+    pub(super) trusted: TrustedKeys,
     current: ArcSwap<Current>,
     /// Held while candidates are proven, so that they come one by one. Taken before `inner`.
     proving: Mutex<()>,
@@ -49,10 +51,33 @@ pub(super) struct Live {
     pub(super) stop: AtomicBool,
 }
 
+/// What a look at a file came to.
+pub(super) enum Prepared {
+    /// Nothing that was not known.
+    Known,
+    /// What runs, perhaps signed anew.
+    Same(Candidate, Seal),
+    /// Its pair, and why it does not go live.
+    Refused(String, LoadError),
+    /// It may go live.
+    Proven(Candidate, Arc<Plugin>),
+}
+
 /// One consistent view for a slice.
 pub(super) struct Current {
     pub(super) generation: Arc<Generation>,
     pub(super) blocked: Option<Blocked>,
+}
+
+// === impl Prepared ===
+
+impl Prepared {
+    /// It may go live, with a sidecar that names the component or was signed together with it.
+    pub(super) fn is_bound(&self) -> bool {
+        let Self::Proven(candidate, plugin) = self else { return false };
+        let names_it = |sidecar: &[u8]| sidecar::pinned(sidecar).is_some();
+        candidate.sidecar.as_deref().is_some_and(|sidecar| lock(&plugin.seal).trusted || names_it(sidecar))
+    }
 }
 
 // === impl Live ===
@@ -62,6 +87,7 @@ impl Live {
         runtime: Runtime,
         compiler: Compiler,
         ceilings: Ceilings,
+        trusted: TrustedKeys,
         required: Requirements,
         status: Arc<Status>,
     ) -> std::io::Result<Self> {
@@ -72,6 +98,7 @@ impl Live {
             wasi: tokio::runtime::Builder::new_current_thread().build()?,
             compiler,
             ceilings,
+            trusted,
             current: ArcSwap::from_pointee(none),
             proving: Mutex::new(()),
             inner: Mutex::new(inner),
@@ -110,39 +137,76 @@ impl Live {
         *wait.unwrap_or_else(PoisonError::into_inner).0
     }
 
-    /// Takes a file as it is now: `Err` if its bytes could not be read.
-    pub(super) fn consider(&self, file: &str, dir: PathBuf, read: Result<Candidate, String>) {
+    /// Proves a file as it is now (`Err`: its bytes could not be read), which changes nothing yet.
+    pub(super) fn prepare(&self, file: &str, dir: &Path, read: Result<Candidate, Unreadable>) -> Prepared {
         let _one = lock(&self.proving);
         let candidate = match read {
             Ok(candidate) => candidate,
-            Err(reason) => return self.refuse(file, dir, String::new(), &LoadError::File(reason)),
+            Err(error) => return Prepared::Refused(error.looks, LoadError::File(error.reason)),
         };
         let pair = candidate.pair();
+        let seal = match seal::check(&self.trusted, &candidate) {
+            Ok(seal) => seal,
+            // Not the pair's name alone: the same pair is looked at anew when its signature changes.
+            Err(error) => return Prepared::Refused(format!("{pair} untrusted"), error.into()),
+        };
         {
             let mut inner = self.inner();
-            let entry = inner.entry(file, &dir);
+            let entry = inner.entry(file, dir);
             if entry.live.as_ref().is_some_and(|live| live.plugin.pair == pair) {
-                entry.refused = None;
-                if let Some(live) = &mut entry.live {
-                    live.degraded = false;
-                }
-                return self.publish(&mut inner);
+                return Prepared::Same(candidate, seal);
             }
-            let again = std::mem::take(&mut entry.again);
-            if !again && entry.refused.as_ref().is_some_and(|refused| refused.pair == pair) {
-                return;
+            if !entry.again && entry.refused.as_ref().is_some_and(|refused| refused.pair == pair) {
+                return Prepared::Known;
             }
             if entry.spoiled.as_ref() == Some(&pair) {
                 let reason = "this version was taken back before: it failed on too many events".to_owned();
-                drop(inner);
-                return self.refuse(file, dir, pair, &LoadError::File(reason));
+                return Prepared::Refused(pair, LoadError::File(reason));
             }
         }
-        match self.prove(&candidate).and_then(|plugin| self.admit(Arc::new(plugin), Some(&candidate))) {
-            Ok(()) => {}
-            Err(LoadError::Compile(super::compile::CompileError::Stopped)) => {}
-            Err(error) => self.refuse(file, dir, pair, &error),
+        match self.prove(&candidate) {
+            Ok(plugin) => Prepared::Proven(candidate, Arc::new(plugin)),
+            Err(LoadError::Compile(super::compile::CompileError::Stopped)) => Prepared::Known,
+            Err(error) => Prepared::Refused(pair, error),
         }
+    }
+
+    /// Does what [`Live::prepare`] found to be right.
+    pub(super) fn take(&self, file: &str, dir: PathBuf, prepared: Prepared) {
+        let _one = lock(&self.proving);
+        if let Some(entry) = self.inner().files.get_mut(file) {
+            entry.again = false;
+        }
+        match prepared {
+            Prepared::Known => {}
+            Prepared::Same(candidate, seal) => self.stays(&candidate, seal),
+            Prepared::Refused(pair, error) => self.refuse(file, dir, pair, &error),
+            Prepared::Proven(candidate, plugin) => {
+                let pair = plugin.pair.clone();
+                if let Err(error) = self.admit(plugin, Some(&candidate)) {
+                    self.refuse(file, dir, pair, &error);
+                }
+            }
+        }
+    }
+
+    /// The file is again what runs.
+    fn stays(&self, candidate: &Candidate, seal: Seal) {
+        let mut inner = self.inner();
+        let Some(entry) = inner.files.get_mut(&candidate.file) else { return };
+        entry.refused = None;
+        let mut resigned = false;
+        if let Some(live) = &mut entry.live {
+            live.degraded = false;
+            let before = std::mem::replace(&mut *lock(&live.plugin.seal), seal.clone());
+            resigned = before != seal;
+        }
+        if resigned {
+            // A restart asks for today's signatures.
+            let kept = inner.required.memory().keep(candidate);
+            inner.remember(kept);
+        }
+        self.publish(&mut inner);
     }
 
     /// Takes a file out that is gone.
@@ -282,7 +346,11 @@ impl Live {
     pub(super) fn prove(&self, candidate: &Candidate) -> Result<Plugin, LoadError> {
         let _wasi = self.enter();
         let (runtime, compiler, stop) = (&self.runtime, &self.compiler, &self.stop);
-        Prover { runtime, compiler, ceilings: self.ceilings, stop }.prove(candidate)
+        // Before anything looks into the bytes; the last good ones come here, too.
+        let seal = seal::check(&self.trusted, candidate)?;
+        let plugin = Prover { runtime, compiler, ceilings: self.ceilings, stop }.prove(candidate)?;
+        *lock(&plugin.seal) = seal;
+        Ok(plugin)
     }
 
     /// Puts a proven plugin in its file's place; without `fresh`, the file's bytes, it runs from the last good ones.
@@ -302,13 +370,19 @@ impl Live {
         entry.live = Some(LiveEntry { plugin: Arc::clone(&plugin), since: Instant::now(), previous, degraded });
         let learnt = inner.required.learn(&plugin);
         inner.remember(learnt);
+        let signed_by = lock(&plugin.seal).signer();
+        let (file, name, version) = (&*plugin.file, &**plugin.name(), &*plugin.manifest.version);
+        tracing::info!(file, plugin = name, version, sha256 = plugin.sha256, signed_by, degraded, "plugin live");
+        self.publish(&mut inner);
+        // What is kept is for a restart; that it runs now does not wait for the disk.
         if let Some(candidate) = fresh {
             let kept = inner.required.memory().keep(candidate);
+            let known = inner.memory_error.is_some();
             inner.remember(kept);
+            if inner.memory_error.is_some() != known {
+                self.publish(&mut inner);
+            }
         }
-        let (file, name, version) = (&*plugin.file, &**plugin.name(), &*plugin.manifest.version);
-        tracing::info!(file, plugin = name, version, sha256 = plugin.sha256, degraded, "plugin live");
-        self.publish(&mut inner);
         Ok(())
     }
 

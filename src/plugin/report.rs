@@ -1,5 +1,7 @@
 //! What `GET /plugins` shows, in words that a person can act on.
 
+use std::sync::PoisonError;
+
 use serde_json::{Map, Value, json};
 
 use super::{live::Live, roster::FileEntry};
@@ -21,6 +23,7 @@ pub(super) fn report(live: &Live) -> Value {
         "stopped": stops,
         "required": inner.required.names(),
         "missing": inner.required.missing(&plugins),
+        "trusted_keys": live.trusted.ids().map(|id| id.to_string()).collect::<Vec<_>>(),
         "plugins": files,
     })
 }
@@ -48,6 +51,10 @@ fn file(file: &str, entry: &FileEntry) -> Value {
         put("role", json!(if plugin.is_redactor() { "redactor" } else { "standard" }));
         put("sha256", json!(plugin.sha256));
         put("pair", json!(plugin.pair));
+        let seal = plugin.seal.lock().unwrap_or_else(PoisonError::into_inner);
+        put("signed_by", json!(seal.signer()));
+        put("trusted", json!(seal.trusted));
+        drop(seal);
         put("config_hash", json!(plugin.config_hash));
         put("live_seconds", json!(live.since.elapsed().as_secs()));
         put("kinds", json!(plugin.manifest.kinds));

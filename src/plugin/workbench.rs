@@ -9,18 +9,22 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
+
 use super::{
     budget::Budget,
     cache::Cache,
-    compile::Compiler,
+    compile::{CompileLimits, Compiler},
     engine::{EngineError, Runtime, Ticker},
     live::Live,
     loader::{COMPONENT_BYTES_MAX, Candidate, LoadError, Plugin, SIDECAR_BYTES_MAX},
     required::Requirements,
+    seal::Signatures,
     sidecar::{Ceilings, Isolation, OnFailure},
     sink::{Said, Sink},
     state::Level,
 };
+use crate::trust::{SIGNATURE_BYTES_MAX, SIGNATURE_SUFFIX, TrustedKeys};
 
 mod inspect;
 mod measure;
@@ -39,6 +43,8 @@ pub struct Settings {
     pub memory_max: usize,
     /// Ceiling of a call's CPU time.
     pub timeout_max: Duration,
+    /// Whose signatures count; none: nothing needs to be signed.
+    pub trusted_keys: TrustedKeys,
     /// This program, to compile in a child as the service does; `None`: in this process.
     pub exe: Option<PathBuf>,
 }
@@ -140,7 +146,9 @@ impl Pair {
             },
         };
         let dir = component.parent().unwrap_or(Path::new("")).to_owned();
-        let candidate = Candidate { file: name, dir, wasm: wasm.into(), sidecar: sidecar.map(Into::into) };
+        let sidecar_path = config.map_or_else(|| component.with_extension("toml"), Path::to_owned);
+        let signatures = Signatures { wasm: signature_of(component)?, sidecar: signature_of(&sidecar_path)? };
+        let candidate = Candidate { file: name, dir, wasm: wasm.into(), sidecar: sidecar.map(Into::into), signatures };
         Ok(Self { candidate })
     }
 
@@ -155,8 +163,20 @@ impl Pair {
     /// # Errors
     /// The sidecar cannot be read or is too large.
     pub fn with_sidecar(&self, path: &Path) -> Result<Self, WorkbenchError> {
-        let sidecar = Some(read(path, SIDECAR_BYTES_MAX)?.into());
-        Ok(Self { candidate: Candidate { sidecar, ..self.candidate.clone() } })
+        let mut candidate = self.candidate.clone();
+        candidate.sidecar = Some(read(path, SIDECAR_BYTES_MAX)?.into());
+        candidate.signatures.sidecar = signature_of(path)?;
+        Ok(Self { candidate })
+    }
+}
+
+/// The signature beside a file, if there is one.
+fn signature_of(path: &Path) -> Result<Option<Bytes>, WorkbenchError> {
+    let mut name = path.as_os_str().to_owned();
+    name.push(SIGNATURE_SUFFIX);
+    match read(Path::new(&name), SIGNATURE_BYTES_MAX) {
+        Err(WorkbenchError::Read { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(None),
+        other => Ok(Some(other?.into())),
     }
 }
 
@@ -223,8 +243,9 @@ fn live(runtime: Runtime, settings: &Settings) -> Result<Live, WorkbenchError> {
             None
         }
     };
-    let compiler = Compiler::new(settings.exe.clone(), cache);
-    Ok(Live::new(runtime, compiler, ceilings(settings), Requirements::nothing(), Arc::default())?)
+    let compiler = Compiler::new(settings.exe.clone(), CompileLimits::default(), cache);
+    let trusted = settings.trusted_keys.clone();
+    Ok(Live::new(runtime, compiler, ceilings(settings), trusted, Requirements::nothing(), Arc::default())?)
 }
 
 fn ceilings(settings: &Settings) -> Ceilings {

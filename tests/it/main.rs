@@ -14,6 +14,7 @@ mod command_line;
 mod conformance;
 mod facts;
 mod guests;
+mod hostile;
 mod kills;
 mod load;
 mod plugin_files;
