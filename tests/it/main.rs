@@ -13,6 +13,7 @@ mod checker;
 mod command_line;
 mod conformance;
 mod facts;
+mod frozen;
 mod guests;
 mod hostile;
 mod kills;

@@ -97,7 +97,8 @@ function decide(task, event, data, flush) {
     case "fail":
       throw new Failure(`told to fail: ${data.text}`);
     case "trap":
-      throw new Error("told to trap");
+      // An error that is thrown, whatever it is, becomes a failure; no verdict at all ends the instance.
+      return undefined;
     default:
       throw new Failure("do: nothing that this guest does");
   }
