@@ -21,7 +21,7 @@ ARGS ?=
 started = begin=$$(date +%s)
 finished = echo "$@: $$(( $$(date +%s) - begin )) s"
 
-.PHONY: build setup setup-redis plugins guests demo serve test test-task-logger bench lint clean help
+.PHONY: build setup setup-redis setup-minisign plugins guests demo serve test test-task-logger bench lint clean help
 
 help: ## Show this
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 18
@@ -37,6 +37,12 @@ setup-redis: ## Install redis-server, for tests and benchmark
 		[ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null \
 		&& apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends redis-server; \
 	} || { echo 'redis-server is missing: install it (Debian, Ubuntu: `sudo apt-get install redis-server`)'; exit 1; }
+
+setup-minisign: ## Install minisign, to cross-check signatures in tests
+	@command -v minisign >/dev/null || { \
+		[ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null \
+		&& apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends minisign; \
+	} || { echo 'minisign is missing: install it (Debian, Ubuntu: `sudo apt-get install minisign`)'; exit 1; }
 
 plugins: setup ## Build the bundled plugins into target/plugins
 	cargo build $(CARGO_FLAGS) --release --target $(PLUGIN_TARGET) $(PLUGINS:%=-p %)
@@ -64,8 +70,8 @@ serve: build ## Run the service with the bundled plugins and your own in data/pl
 	PLUGINS_DIR="$${PLUGINS_DIR:-target/plugins:data/plugins}" $(BIN) serve
 
 test: ## Run all tests
-	@$(started); $(MAKE) --no-print-directory setup-redis plugins guests; \
-	REQUIRE_REDIS=1 cargo test $(CARGO_FLAGS) --release --workspace -- $(ARGS); \
+	@$(started); $(MAKE) --no-print-directory setup-redis setup-minisign plugins guests; \
+	REQUIRE_REDIS=1 REQUIRE_MINISIGN=1 cargo test $(CARGO_FLAGS) --release --workspace -- $(ARGS); \
 	$(finished)
 
 test-task-logger: test ## The same, under the name of the spec

@@ -3,6 +3,9 @@
 
 use std::{io::Write, process::ExitCode};
 
+mod minisign;
+mod sign;
+
 use crate::{
     cli::{PluginCommand, Replay},
     config::Config,
@@ -14,13 +17,16 @@ pub enum AuthorError {
     /// The output cannot be written.
     #[error("cannot write the output")]
     Output(#[from] std::io::Error),
+    /// A key or a signature.
+    #[error(transparent)]
+    Sign(#[from] sign::SignError),
     /// In the making.
     #[error("{0} is not built yet")]
     NotBuilt(&'static str),
 }
 
 /// Does what is asked.
-pub fn run(_config: &Config, command: &PluginCommand, _out: &mut dyn Write) -> Result<ExitCode, AuthorError> {
+pub fn run(_config: &Config, command: &PluginCommand, out: &mut dyn Write) -> Result<ExitCode, AuthorError> {
     match command {
         // author
         PluginCommand::New { .. } => Err(AuthorError::NotBuilt("plugin new")),
@@ -33,8 +39,8 @@ pub fn run(_config: &Config, command: &PluginCommand, _out: &mut dyn Write) -> R
         PluginCommand::Bench(_) => Err(AuthorError::NotBuilt("plugin bench")),
 
         // trust
-        PluginCommand::Keygen { .. } => Err(AuthorError::NotBuilt("plugin keygen")),
-        PluginCommand::Sign { .. } => Err(AuthorError::NotBuilt("plugin sign")),
+        PluginCommand::Keygen { out: key, password } => Ok(sign::keygen(key, password, out)?),
+        PluginCommand::Sign { file, key, password } => Ok(sign::sign(file, key, password, out)?),
 
         PluginCommand::Ls | PluginCommand::Forget { .. } => Ok(ExitCode::FAILURE),
     }

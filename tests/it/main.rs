@@ -24,3 +24,4 @@ mod sessions;
 mod source;
 mod swap;
 mod tidy;
+mod trust;
