@@ -28,3 +28,4 @@ mod sessions;
 mod source;
 mod swap;
 mod tidy;
+mod trust;
