@@ -12,12 +12,14 @@ use sha2::{Digest, Sha256};
 use super::{
     bindings::{Input, Manifest, Pre},
     budget::Budget,
+    circuit::Circuit,
     compile::{CompileError, Compiler},
     engine::{EngineError, Runtime},
     hex,
     instance::{CallError, Instance},
     kinds::Kinds,
     meters::Meters,
+    shadow::Record,
     sidecar::{Ceilings, Isolation, Sidecar, SidecarError},
     state::Identity,
     verdict,
@@ -106,6 +108,10 @@ pub(super) struct Plugin {
     meters: OnceLock<Meters>,
     /// Failures of a redactor, over all lanes.
     pub(super) budget: Mutex<Budget>,
+    /// Timeouts of one that is no redactor, over all lanes.
+    pub(super) circuit: Mutex<Circuit>,
+    /// What it came to, if it is a shadow.
+    pub(super) record: Record,
 }
 
 /// What it takes to prove a candidate.
@@ -159,6 +165,8 @@ impl Prover<'_> {
             pre,
             meters: OnceLock::new(),
             budget: Mutex::default(),
+            circuit: Mutex::default(),
+            record: Record::default(),
         };
         for (level, line) in &staged.logs {
             super::chain::say(&plugin, *level, line);
@@ -279,15 +287,16 @@ impl Plugin {
             let reason = "its manifest is another one than at first".to_owned();
             return Err(CallError::said(super::instance::Class::Manifest, Some(reason)));
         }
-        if let Some(meters) = self.meters.get() {
+        let meters = self.meters.get();
+        if let Some(meters) = meters {
             meters.counted(&staged.counts);
         }
-        Ok(instance)
+        Ok(instance.counted(meters.map(Meters::instance)))
     }
 
     /// Its counters; made when it first goes live.
     pub(super) fn meters(&self) -> &Meters {
-        self.meters.get_or_init(|| Meters::new(&self.identity))
+        self.meters.get_or_init(|| Meters::new(&self.identity, self.sidecar.shadow))
     }
 
     pub(super) fn name(&self) -> &Arc<str> {
@@ -296,6 +305,11 @@ impl Plugin {
 
     pub(super) fn is_redactor(&self) -> bool {
         self.identity.redactor
+    }
+
+    /// Whether it only watches.
+    pub(super) fn is_shadow(&self) -> bool {
+        self.sidecar.shadow
     }
 
     pub(super) fn reuses(&self) -> bool {
