@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use crate::{config::Required, event::Event, status::Status};
+use crate::{config::Required, event::Event, status::Status, trust::TrustedKeys};
 
 mod watch;
 
@@ -17,9 +17,11 @@ mod cache;
 pub mod compile;
 mod kinds;
 mod loader;
+mod seal;
 mod sidecar;
 
 mod generation;
+mod last_good;
 mod live;
 mod report;
 mod required;
@@ -39,8 +41,9 @@ mod state;
 
 pub use self::{
     chain::LaneChain,
-    compile::{SUBCOMMAND as COMPILE_SUBCOMMAND, compile_child},
+    compile::{CompileLimits, SUBCOMMAND as COMPILE_SUBCOMMAND, compile_child},
     required::{MemoryError, forget_in},
+    seal::binding,
 };
 
 use self::{
@@ -64,12 +67,16 @@ pub struct HostConfig {
     pub cache_dir: PathBuf,
     /// Where the requirement and the last good bytes are remembered, in `plugins/`.
     pub state_dir: PathBuf,
+    /// One of these must have signed each plugin; none: signatures are not asked for.
+    pub trusted_keys: TrustedKeys,
     /// Ceiling of a plugin's memory, in bytes.
     pub memory_max: usize,
     /// Ceiling of a call's CPU time.
     pub timeout_max: Duration,
     /// This program, to compile in a child process by [`COMPILE_SUBCOMMAND`]; `None`: in this process, without limits.
     pub exe: Option<PathBuf>,
+    /// What compiling one component may cost.
+    pub compile: CompileLimits,
 }
 
 /// The plugin host: one per process. Owns the threads that watch the folders and end guests' time.
@@ -221,10 +228,10 @@ impl PluginHost {
                 None
             }
         };
-        let compiler = Compiler::new(config.exe, cache);
+        let compiler = Compiler::new(config.exe, config.compile, cache);
         let ceilings = Ceilings { memory: config.memory_max, timeout: config.timeout_max };
         let required = Requirements::open(config.required, &config.state_dir)?;
-        let live = Arc::new(Live::new(runtime, compiler, ceilings, required, status)?);
+        let live = Arc::new(Live::new(runtime, compiler, ceilings, config.trusted_keys, required, status)?);
         let watcher = Watcher::start(Arc::clone(&live), &config.plugins_dirs)?;
         Ok(Arc::new(Self { live, watcher: Mutex::new(Some(watcher)), ticker: Mutex::new(Some(ticker)) }))
     }

@@ -19,7 +19,7 @@ use crate::{
     http::{self, HttpParts, Limits, PluginView},
     metrics::{self, DataPath, Recorder},
     owner::Owner,
-    plugin::{HostConfig, PluginError, PluginHost},
+    plugin::{CompileLimits, HostConfig, PluginError, PluginHost},
     source::{
         self, SourceError, Stream,
         embedded::EmbeddedStream,
@@ -124,11 +124,13 @@ impl Service {
                 plugins_dirs: config.plugins_dirs.clone(),
                 required: config.required.clone(),
                 cache_dir: config.cache_dir.clone(),
+                trusted_keys: config.trusted_keys.clone(),
                 state_dir: config.state_dir.clone(),
                 memory_max: config.plugin_memory_max,
                 timeout_max: config.plugin_timeout_max,
                 // Not by its path: a binary that is replaced must still compile for the running one.
                 exe: Some(PathBuf::from("/proc/self/exe")),
+                compile: CompileLimits::default(),
             },
             Arc::clone(&status),
         )?;

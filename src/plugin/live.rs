@@ -3,7 +3,7 @@
 
 use std::{
     collections::BTreeMap,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{
         Arc, Condvar, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
@@ -19,22 +19,23 @@ use super::{
     compile::Compiler,
     engine::Runtime,
     generation::Generation,
-    instance::Class,
-    loader::{Candidate, LoadError, Plugin, Prover},
+    loader::{Candidate, LoadError, Plugin, Prover, Unreadable},
     meters::Level,
     required::Requirements,
     roster::{LiveEntry, Refused, Roster},
-    sidecar::Ceilings,
+    seal::{self, Seal},
+    sidecar::{self, Ceilings},
 };
 use crate::{
     metrics::{
         NO_REDACTOR, PLUGIN_GENERATION, PLUGIN_GENERATIONS_ALIVE, PLUGIN_REDACTORS, PLUGIN_REFUSED, PLUGIN_SWAP_SECONDS,
     },
     status::Status,
+    trust::TrustedKeys,
 };
 
-/// A generation younger than this gives way to the one before it when its redactor fails too often.
-pub(super) const YOUNG: Duration = Duration::from_secs(600);
+mod failing;
+
 /// A file that did not change for this long is not being written any more: what is wrong with it is said.
 pub(super) const STILL: Duration = Duration::from_secs(2);
 
@@ -47,6 +48,7 @@ pub(super) struct Live {
     wasi: tokio::runtime::Runtime,
     compiler: Compiler,
     ceilings: Ceilings,
+    pub(super) trusted: TrustedKeys,
     current: ArcSwap<Current>,
     /// Held while candidates are proven, so that they come one by one. Taken before `inner`.
     proving: Mutex<()>,
@@ -70,10 +72,33 @@ pub(super) struct Swaps {
     pub(super) slowest: AtomicU64,
 }
 
+/// What a look at a file came to.
+pub(super) enum Prepared {
+    /// Nothing that was not known.
+    Known,
+    /// What runs, perhaps signed anew.
+    Same(Candidate, Seal),
+    /// Its pair, and why it does not go live.
+    Refused(String, LoadError),
+    /// It may go live.
+    Proven(Candidate, Arc<Plugin>),
+}
+
 /// One consistent view for a slice.
 pub(super) struct Current {
     pub(super) generation: Arc<Generation>,
     pub(super) blocked: Option<Blocked>,
+}
+
+// === impl Prepared ===
+
+impl Prepared {
+    /// It may go live, with a sidecar that names the component or was signed together with it.
+    pub(super) fn is_bound(&self) -> bool {
+        let Self::Proven(candidate, plugin) = self else { return false };
+        let names_it = |sidecar: &[u8]| sidecar::pinned(sidecar).is_some();
+        candidate.sidecar.as_deref().is_some_and(|sidecar| lock(&plugin.seal).trusted || names_it(sidecar))
+    }
 }
 
 // === impl Live ===
@@ -83,6 +108,7 @@ impl Live {
         runtime: Runtime,
         compiler: Compiler,
         ceilings: Ceilings,
+        trusted: TrustedKeys,
         required: Requirements,
         status: Arc<Status>,
     ) -> std::io::Result<Self> {
@@ -93,6 +119,7 @@ impl Live {
             wasi: tokio::runtime::Builder::new_current_thread().build()?,
             compiler,
             ceilings,
+            trusted,
             current: ArcSwap::from_pointee(none),
             proving: Mutex::new(()),
             inner: Mutex::new(inner),
@@ -136,39 +163,78 @@ impl Live {
         *wait.unwrap_or_else(PoisonError::into_inner).0
     }
 
-    /// Takes a file as it is now: `Err` if its bytes could not be read.
-    pub(super) fn consider(&self, file: &str, dir: PathBuf, read: Result<Candidate, String>) {
+    /// Proves a file as it is now (`Err`: its bytes could not be read), which changes nothing yet.
+    pub(super) fn prepare(&self, file: &str, dir: &Path, read: Result<Candidate, Unreadable>) -> Prepared {
         let _one = lock(&self.proving);
         let candidate = match read {
             Ok(candidate) => candidate,
-            Err(reason) => return self.refuse(file, dir, String::new(), &LoadError::File(reason)),
+            Err(error) => return Prepared::Refused(error.looks, LoadError::File(error.reason)),
         };
         let pair = candidate.pair();
+        let seal = match seal::check(&self.trusted, &candidate) {
+            Ok(seal) => seal,
+            // Not the pair's name alone: the same pair is looked at anew when its signature changes.
+            Err(error) => return Prepared::Refused(format!("{pair} untrusted"), error.into()),
+        };
         {
             let mut inner = self.inner();
-            let entry = inner.entry(file, &dir);
+            let entry = inner.entry(file, dir);
             if entry.plugins().any(|plugin| plugin.pair == pair) {
-                entry.refused = None;
-                if let Some(live) = &mut entry.live {
-                    live.degraded = false;
-                }
-                return self.publish(&mut inner);
+                return Prepared::Same(candidate, seal);
             }
-            let again = std::mem::take(&mut entry.again);
-            if !again && entry.refused.as_ref().is_some_and(|refused| refused.pair == pair) {
-                return;
+            if !entry.again && entry.refused.as_ref().is_some_and(|refused| refused.pair == pair) {
+                return Prepared::Known;
             }
             if entry.spoiled.as_ref() == Some(&pair) {
                 let reason = "this version was taken back before: it failed on too many events".to_owned();
-                drop(inner);
-                return self.refuse(file, dir, pair, &LoadError::File(reason));
+                return Prepared::Refused(pair, LoadError::File(reason));
             }
         }
-        match self.prove(&candidate).and_then(|plugin| self.admit(Arc::new(plugin), Some(&candidate))) {
-            Ok(()) => {}
-            Err(LoadError::Compile(super::compile::CompileError::Stopped)) => {}
-            Err(error) => self.refuse(file, dir, pair, &error),
+        match self.prove(&candidate) {
+            Ok(plugin) => Prepared::Proven(candidate, Arc::new(plugin)),
+            Err(LoadError::Compile(super::compile::CompileError::Stopped)) => Prepared::Known,
+            Err(error) => Prepared::Refused(pair, error),
         }
+    }
+
+    /// Does what [`Live::prepare`] found to be right.
+    pub(super) fn take(&self, file: &str, dir: PathBuf, prepared: Prepared) {
+        let _one = lock(&self.proving);
+        if let Some(entry) = self.inner().files.get_mut(file) {
+            entry.again = false;
+        }
+        match prepared {
+            Prepared::Known => {}
+            Prepared::Same(candidate, seal) => self.stays(&candidate, seal),
+            Prepared::Refused(pair, error) => self.refuse(file, dir, pair, &error),
+            Prepared::Proven(candidate, plugin) => {
+                let pair = plugin.pair.clone();
+                if let Err(error) = self.admit(plugin, Some(&candidate)) {
+                    self.refuse(file, dir, pair, &error);
+                }
+            }
+        }
+    }
+
+    /// The file is again what runs.
+    fn stays(&self, candidate: &Candidate, seal: Seal) {
+        let mut inner = self.inner();
+        let Some(entry) = inner.files.get_mut(&candidate.file) else { return };
+        entry.refused = None;
+        let mut resigned = false;
+        if let Some(live) = &mut entry.live {
+            live.degraded = false;
+            let before = std::mem::replace(&mut *lock(&live.plugin.seal), seal.clone());
+            resigned = before != seal;
+        } else if let Some(shadow) = &entry.shadow {
+            *lock(&shadow.plugin.seal) = seal;
+        }
+        if resigned {
+            // A restart asks for today's signatures.
+            let kept = inner.required.memory().keep(candidate);
+            inner.remember(kept);
+        }
+        self.publish(&mut inner);
     }
 
     /// Takes a file out that is gone.
@@ -241,67 +307,14 @@ impl Live {
         Ok(known)
     }
 
-    /// A plugin's policy is to halt: nothing is read until it changes.
-    pub(super) fn halt(&self, plugin: &Arc<Plugin>, class: Class) -> Blocked {
-        let reason = format!("plugin {} failed on an event ({class}) and its policy is to halt", plugin.name());
-        self.stop_reading(plugin, reason)
-    }
-
-    /// A redactor's budget is used up: the version before it returns if it is young, else nothing is read.
-    pub(super) fn spent(&self, plugin: &Arc<Plugin>) -> Blocked {
-        let reason = format!("redactor {} failed on too many events", plugin.name());
-        let mut inner = self.inner();
-        let (file, number) = (&plugin.file, inner.number);
-        let entry = inner.files.get_mut(file);
-        let young = entry.and_then(|entry| {
-            let live = entry.live.as_mut().filter(|live| Arc::ptr_eq(&live.plugin, plugin))?;
-            if live.since.elapsed() >= YOUNG {
-                return None;
-            }
-            let previous = live.previous.take()?;
-            *lock(&previous.budget) = super::budget::Budget::default();
-            live.plugin = previous;
-            live.since = Instant::now();
-            live.generation = number + 1;
-            live.degraded = true;
-            entry.spoiled = Some(plugin.pair.clone());
-            entry.refused = Some(Refused {
-                pair: plugin.pair.clone(),
-                reason: "taken back: it failed on too many events; the version before it runs again".to_owned(),
-                since: Instant::now(),
-                said: true,
-                conflict: false,
-            });
-            Some(())
-        });
-        if young.is_none() {
-            drop(inner);
-            return self.stop_reading(plugin, reason);
-        }
-        tracing::error!(file, plugin = &**plugin.name(), "{reason}: the version before it runs again");
-        counter!(PLUGIN_REFUSED).increment(1);
-        let taken = inner.required.memory().take_back(file, &plugin.pair);
-        inner.remember(taken);
-        self.publish(&mut inner);
-        Blocked { reason }
-    }
-
-    fn stop_reading(&self, plugin: &Arc<Plugin>, reason: String) -> Blocked {
-        let mut inner = self.inner();
-        let runs = inner.live().iter().any(|live| Arc::ptr_eq(live, plugin));
-        // Another lane may have come first, or the plugin was replaced while this lane ran it.
-        if runs && !inner.stops.contains_key(plugin.name()) {
-            tracing::error!(plugin = &**plugin.name(), "{reason}: nothing is read until it changes");
-            inner.stops.insert(Arc::clone(plugin.name()), (plugin.pair.clone(), reason.clone()));
-            self.publish(&mut inner);
-        }
-        Blocked { reason }
-    }
-
     fn prove(&self, candidate: &Candidate) -> Result<Plugin, LoadError> {
         let _wasi = self.enter();
         let (runtime, compiler, stop) = (&self.runtime, &self.compiler, &self.stop);
-        Prover { runtime, compiler, ceilings: self.ceilings, stop }.prove(candidate)
+        // Before anything looks into the bytes; the last good ones come here, too.
+        let seal = seal::check(&self.trusted, candidate)?;
+        let plugin = Prover { runtime, compiler, ceilings: self.ceilings, stop }.prove(candidate)?;
+        *lock(&plugin.seal) = seal;
+        Ok(plugin)
     }
 
     /// Puts a proven plugin in its file's place; without `fresh`, the file's bytes, it runs from the last good ones.
@@ -329,13 +342,19 @@ impl Live {
         entry.live = Some(LiveEntry { plugin: Arc::clone(&plugin), since, generation, previous, degraded });
         let learnt = inner.required.learn(&plugin);
         inner.remember(learnt);
+        let signed_by = lock(&plugin.seal).signer();
+        let (file, name, version) = (&*plugin.file, &**plugin.name(), &*plugin.manifest.version);
+        tracing::info!(file, plugin = name, version, sha256 = plugin.sha256, signed_by, degraded, "plugin live");
+        self.publish(&mut inner);
+        // What is kept is for a restart; that it runs now does not wait for the disk.
         if let Some(candidate) = fresh {
             let kept = inner.required.memory().keep(candidate);
+            let known = inner.memory_error.is_some();
             inner.remember(kept);
+            if inner.memory_error.is_some() != known {
+                self.publish(&mut inner);
+            }
         }
-        let (file, name, version) = (&*plugin.file, &**plugin.name(), &*plugin.manifest.version);
-        tracing::info!(file, plugin = name, version, sha256 = plugin.sha256, degraded, "plugin live");
-        self.publish(&mut inner);
         Ok(())
     }
 

@@ -6,6 +6,7 @@ use std::{
     sync::{Arc, Mutex, OnceLock, atomic::AtomicBool},
 };
 
+use bytes::Bytes;
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
@@ -19,6 +20,7 @@ use super::{
     instance::{CallError, Instance},
     kinds::Kinds,
     meters::Meters,
+    seal::{Seal, SealError, Signatures},
     shadow::Record,
     sidecar::{Ceilings, Isolation, Sidecar, SidecarError},
     state::Identity,
@@ -44,6 +46,9 @@ pub(super) enum LoadError {
     /// The file could not be taken.
     #[error("{0}")]
     File(String),
+    /// Not signed by whom it should be.
+    #[error("{0}")]
+    Seal(#[from] SealError),
     /// Not WebAssembly at all, or a file that is being written.
     #[error("is not a WebAssembly component (its first bytes are something else)")]
     NotWasm,
@@ -85,8 +90,18 @@ pub(super) struct Candidate {
     pub(super) file: String,
     /// The folder it stands in.
     pub(super) dir: PathBuf,
-    pub(super) wasm: Arc<[u8]>,
-    pub(super) sidecar: Option<Arc<[u8]>>,
+    pub(super) wasm: Bytes,
+    pub(super) sidecar: Option<Bytes>,
+    pub(super) signatures: Signatures,
+}
+
+/// A file whose bytes could not be had.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Unreadable {
+    /// What tells it apart from other such files, in a pair's place.
+    pub(super) looks: String,
+    /// For people.
+    pub(super) reason: String,
 }
 
 /// A proven plugin version. Immutable but for its counters; outlives every instance made from it.
@@ -104,6 +119,8 @@ pub(super) struct Plugin {
     pub(super) manifest: Manifest,
     pub(super) kinds: Kinds,
     pub(super) sidecar: Sidecar,
+    /// Who signed it; may change while the files do not.
+    pub(super) seal: Mutex<Seal>,
     pre: Pre,
     meters: OnceLock<Meters>,
     /// Failures of a redactor, over all lanes.
@@ -162,6 +179,7 @@ impl Prover<'_> {
             manifest,
             kinds,
             sidecar,
+            seal: Mutex::default(),
             pre,
             meters: OnceLock::new(),
             budget: Mutex::default(),

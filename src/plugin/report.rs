@@ -37,6 +37,7 @@ pub(super) fn report(live: &Live) -> Value {
             "taken_over_by_lanes": live.swaps.count.load(Relaxed),
             "slowest_us": live.swaps.slowest.load(Relaxed) as f64 / 1000.0,
         },
+        "trusted_keys": live.trusted.ids().map(|id| id.to_string()).collect::<Vec<_>>(),
         "plugins": files,
     })
 }
@@ -66,6 +67,10 @@ fn file(file: &str, entry: &FileEntry) -> Value {
         put("version", json!(plugin.manifest.version));
         put("role", json!(if plugin.is_redactor() { "redactor" } else { "standard" }));
         put("sha256", json!(plugin.sha256));
+        let seal = plugin.seal.lock().unwrap_or_else(PoisonError::into_inner);
+        put("signed_by", json!(seal.signer()));
+        put("trusted", json!(seal.trusted));
+        drop(seal);
         put("config_hash", json!(plugin.config_hash));
         put("live_seconds", json!(since.elapsed().as_secs()));
         put("live_since", json!(moment(since)));

@@ -182,6 +182,17 @@ impl Sidecar {
     }
 }
 
+/// `NAME.toml` of `NAME.wasm`.
+pub(super) fn name_of(file: &str) -> String {
+    format!("{}.toml", file.strip_suffix(".wasm").unwrap_or(file))
+}
+
+/// The component's digest that a sidecar names, if it can be read and names one.
+pub(super) fn pinned(text: &[u8]) -> Option<String> {
+    let table: toml::Table = toml::from_str(std::str::from_utf8(text).ok()?).ok()?;
+    table.get("sha256")?.as_str().map(str::to_owned)
+}
+
 fn one_line(error: &toml::de::Error) -> String {
     error.message().chars().map(|c| if c.is_control() { ' ' } else { c }).take(300).collect()
 }

@@ -11,8 +11,9 @@ use std::{
 use task_logger::{
     config::Required,
     event::{Event, Id, Key, StreamId},
-    plugin::{Blocked, Decided, HostConfig, LaneChain, PluginHost, Slice, States},
+    plugin::{Blocked, CompileLimits, Decided, HostConfig, LaneChain, PluginHost, Slice, States},
     status::Status,
+    trust::TrustedKeys,
 };
 use tempfile::TempDir;
 
@@ -46,7 +47,9 @@ pub(crate) struct Stage {
     pub(crate) status: Arc<Status>,
     host: Option<Arc<PluginHost>>,
     required: Required,
+    trusted_keys: TrustedKeys,
     exe: Option<PathBuf>,
+    compile: CompileLimits,
 }
 
 impl Stage {
@@ -54,7 +57,15 @@ impl Stage {
     pub(crate) fn new() -> Self {
         let root = tempfile::tempdir().expect("a temporary folder");
         fs::create_dir(root.path().join("plugins")).expect("a plugin folder");
-        Self { root, status: Arc::default(), host: None, required: Required::Redactors, exe: None }
+        Self {
+            root,
+            status: Arc::default(),
+            host: None,
+            required: Required::Redactors,
+            trusted_keys: TrustedKeys::default(),
+            exe: None,
+            compile: CompileLimits::default(),
+        }
     }
 
     pub(crate) fn required(mut self, required: Required) -> Self {
@@ -62,9 +73,24 @@ impl Stage {
         self
     }
 
+    /// Asks for signatures by one of these keys, as `PLUGIN_TRUSTED_KEYS` has them.
+    pub(crate) fn trusting(mut self, keys: &str) -> Self {
+        self.trusted_keys = match keys {
+            "" => TrustedKeys::default(),
+            keys => TrustedKeys::read(keys).expect("keys"),
+        };
+        self
+    }
+
     /// Compiles in a child process.
     pub(crate) fn with_child(mut self) -> Self {
         self.exe = Some(env!("CARGO_BIN_EXE_task-logger").into());
+        self
+    }
+
+    /// What compiling in the child may cost.
+    pub(crate) fn compile_limits(mut self, limits: CompileLimits) -> Self {
+        self.compile = limits;
         self
     }
 
@@ -110,9 +136,11 @@ impl Stage {
                 None => Path::new(env!("CARGO_TARGET_TMPDIR")).join("plugin-cache"),
             },
             state_dir: self.path("state"),
+            trusted_keys: self.trusted_keys.clone(),
             memory_max: 64 << 20,
             timeout_max: Duration::from_millis(200),
             exe: self.exe.clone(),
+            compile: self.compile,
         };
         let host = PluginHost::start(config, Arc::clone(&self.status)).expect("a host");
         self.host = Some(Arc::clone(&host));
