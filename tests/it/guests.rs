@@ -207,6 +207,15 @@ pub(crate) fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
     }
 }
 
+/// This thread's CPU time: the wall's depends on who else is busy.
+pub(crate) fn cpu_time() -> Duration {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    Duration::new(
+        now.tv_sec.try_into().expect("a time after the start"),
+        now.tv_nsec.try_into().expect("a part of a second"),
+    )
+}
+
 /// An event of task `t`.
 pub(crate) fn event(seq: u64, kind: &str, data: &str) -> Event {
     Event {
