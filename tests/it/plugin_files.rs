@@ -7,7 +7,7 @@ use task_logger::{
     plugin::{Outcome, forget_in},
 };
 
-use crate::guests::{Stage, entry, eventually, misbehave, outputs, run};
+use crate::guests::{Stage, cpu_time, entry, eventually, misbehave, outputs, run};
 
 const REDACTOR: &str = "[config]\nname = 'redact'\nrole = 'redactor'\nmode = 'stamp'\nversion = 'good'\n";
 
@@ -261,9 +261,9 @@ fn a_first_redactor_that_fails_too_often_stops_reading() {
     let host = stage.start();
     let mut lane = host.lane();
     let poison = outputs(&["poison"; 64]);
-    let began = std::time::Instant::now();
+    let began = cpu_time();
     assert!(run(&mut lane, &poison, false).is_err());
-    assert!(began.elapsed() < Duration::from_secs(10), "64 endless loops do not each run to their deadline");
+    assert!(cpu_time() - began < Duration::from_secs(8), "64 endless loops do not each run to their deadline");
     assert!(host.gate().unwrap_err().reason.contains("failed on too many events"));
     // The operator may try again, and 4 in 100 are no reason to stop.
     host.rescan();

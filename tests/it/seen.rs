@@ -57,14 +57,14 @@ fn plugins_are_seen_from_outside() {
     let seen = |series: &str| value(&metrics, series).unwrap_or_else(|| panic!("{series} is missing:\n{metrics}"));
     assert_eq!(seen(held), 0.0);
     assert_eq!(seen("task_logger_plugin_events_total{plugin=\"guard\",verdict=\"pass\"}"), 7.0);
-    assert_eq!(seen("task_logger_plugin_events_total{plugin=\"work\",verdict=\"pass\"}"), 7.0);
+    assert_eq!(seen("task_logger_plugin_events_total{plugin=\"work\",verdict=\"pass\"}"), 6.0);
     assert_eq!(seen("task_logger_plugin_events_total{plugin=\"trap\",verdict=\"failed\"}"), 1.0);
     assert!(seen("task_logger_plugin_failures_total{plugin=\"trap\",class=\"trap\"}") >= 2.0);
     assert!(seen("task_logger_plugin_failures_total{plugin=\"loop\",class=\"timeout\"}") >= 2.0);
-    assert_eq!(seen("task_logger_plugin_count_total{plugin=\"work\",name=\"misbehaved\"}"), 14.0);
+    assert_eq!(seen("task_logger_plugin_count_total{plugin=\"work\",name=\"misbehaved\"}"), 12.0);
     assert_eq!(
         seen("task_logger_plugin_count_total{plugin=\"work\",name=\"other\"}"),
-        21.0,
+        18.0,
         "no name of the guest's own"
     );
     assert!(seen("task_logger_plugin_bytes_in_total{plugin=\"work\"}") > 100.0);
@@ -78,8 +78,8 @@ fn plugins_are_seen_from_outside() {
     assert!(seen("task_logger_plugin_seconds_count{plugin=\"work\"}") >= 2.0);
     assert!(seen("task_logger_plugin_calls_total{plugin=\"work\"}") >= 2.0);
     // The shadow's series are its own.
-    assert_eq!(seen("task_logger_shadow_events_total{plugin=\"work\",verdict=\"replace\"}"), 7.0);
-    assert_eq!(seen("task_logger_shadow_differences_total{plugin=\"work\",enforced=\"pass\",shadow=\"replace\"}"), 7.0);
+    assert_eq!(seen("task_logger_shadow_events_total{plugin=\"work\",verdict=\"replace\"}"), 6.0);
+    assert_eq!(seen("task_logger_shadow_differences_total{plugin=\"work\",enforced=\"pass\",shadow=\"replace\"}"), 6.0);
     assert!(seen("task_logger_shadow_bytes_out_total{plugin=\"work\"}") > 100.0);
     assert_eq!(seen("task_logger_plugin_redactors"), 1.0);
     assert_eq!(seen("task_logger_no_redactor"), 0.0);
@@ -93,7 +93,7 @@ fn plugins_are_seen_from_outside() {
     rig.wait_published(&mut redis);
     let metrics = node.metrics();
     let seen = |series: &str| value(&metrics, series).unwrap();
-    assert_eq!(seen("task_logger_plugin_events_total{plugin=\"work\",verdict=\"pass\"}"), 8.0);
+    assert_eq!(seen("task_logger_plugin_events_total{plugin=\"work\",verdict=\"pass\"}"), 7.0);
     assert_eq!(seen("task_logger_plugin_live_generation{plugin=\"work\"}"), first.max(5.0) + 1.0);
     assert!(
         seen("task_logger_plugin_swap_seconds_count") >= 1.0 && seen("task_logger_plugin_generations_alive") <= 3.0

@@ -28,8 +28,10 @@ impl LaneChain {
         if throttled && inputs.len() > 1 {
             return self.ask_halves(question, inputs, state, budget);
         }
+        // Alone after a failure it is on a new instance already, unless it is alone for being slow.
+        let was_kept = throttled && self.kept[question.at].is_some();
         let mut called = self.call(question, inputs, state, throttled);
-        if called.is_err() && inputs.len() == 1 && !is_part {
+        if called.is_err() && inputs.len() == 1 && (!is_part || was_kept) {
             // Once may be the instance's fault; this one is new.
             called = self.call(question, inputs, state, throttled);
         }
