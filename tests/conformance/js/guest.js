@@ -45,7 +45,7 @@ export const processor = {
 };
 
 function decide(task, event, data, flush) {
-  switch (data.do ?? "pass") {
+  switch ("do" in data ? data.do : "pass") {
     case "pass":
     case "release":
       break;
