@@ -101,10 +101,12 @@ conformance-c: setup-c
 
 conformance-python: setup-python target/conformance/python.wasm
 
+# From a copy: Python compiles its modules beside them.
 target/conformance/python.wasm: tests/conformance/python/guest.py wit/plugin.wit $(PYTHON_TOOLS)/.venv/done
-	@mkdir -p $(@D)
+	@mkdir -p $(@D) $(PYTHON_TOOLS)/guest
+	install -m 0644 $< $(PYTHON_TOOLS)/guest
 	$(PYTHON_TOOLS)/.venv/bin/componentize-py --quiet --wit-path wit --world plugin \
-		componentize --python-path $(<D) guest -o $(@D)/.$(@F).new
+		componentize --python-path $(PYTHON_TOOLS)/guest guest -o $(@D)/.$(@F).new
 	@mv $(@D)/.$(@F).new $@
 
 $(PYTHON_TOOLS)/.venv/done: $(addprefix plugins/templates/python/,Makefile requirements.txt)

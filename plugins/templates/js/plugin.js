@@ -25,28 +25,24 @@ const REDACTED = "[REDACTED]";
 // redact the begin as if it were the word, and keep in `host.setState` how much of the word was seen (a number, never the
 // text), so that the rest of it is redacted when it comes after all.
 
-/** What `init` and `process` may throw: `payload` makes it a failure with a message. Any other error ends the instance. */
-class Failure extends Error {
-  payload = this;
-}
-
 /** The configured words. @type {RegExp} */
 let words;
 
 export const processor = {
   /**
-   * Called once, first, with `[config]` of my-plugin.toml as JSON text.
+   * Called once, first, with `[config]` of my-plugin.toml as JSON text. The message of an error is shown, unlike that of one in
+   * `process`, which may have an event's text in it.
    * @param {string} config
    * @returns {Manifest}
    */
   init(config) {
     const settings = JSON.parse(config);
     for (const key of Object.keys(settings)) {
-      if (key !== "words") throw new Failure(`config: ${key}: no such key`);
+      if (key !== "words") throw new Error(`config: ${key}: no such key`);
     }
     const list = settings.words;
     if (!Array.isArray(list) || list.length === 0 || !list.every((word) => typeof word === "string" && word !== "")) {
-      throw new Failure("config: words: expected a list of texts, none of them empty");
+      throw new Error("config: words: expected a list of texts, none of them empty");
     }
     // Longest first, so that of two words that begin at the same place the longer one is taken.
     const longestFirst = list.sort((a, b) => b.length - a.length);

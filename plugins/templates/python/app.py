@@ -74,5 +74,6 @@ class Processor(exports.Processor):
 
 
 def failure(message: str) -> Err[Failure]:
-    """What `init` and `process` may raise. Anything else that is raised ends the instance, and is not shown."""
+    """What `init` and `process` may raise; anything else ends the instance. Only a message of `init` is shown: one of `process`
+    may have an event's text in it."""
     return Err(Failure(message))
