@@ -31,7 +31,7 @@ C_FLAGS := --target=wasm32-wasi -mexec-model=reactor -std=c11 -O2 -Wall -Wextra 
 PYTHON_TOOLS := target/tools/python
 JS_TOOLS := target/tools/js
 
-.PHONY: build setup setup-redis setup-c setup-python setup-js plugins guests conformance $(CONFORMANCE:%=conformance-%) demo serve test test-task-logger bench bench-crossing lint clean help
+.PHONY: build setup setup-redis setup-c setup-python setup-js setup-minisign plugins guests conformance $(CONFORMANCE:%=conformance-%) demo serve test test-task-logger bench bench-crossing lint clean help
 
 help: ## Show this
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 18
@@ -71,6 +71,12 @@ setup-js: ## Install Node.js, for the conformance guest in JavaScript
 		&& apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends nodejs npm \
 		&& works; \
 	} || { echo 'Node.js from 18 on with npm is missing: install it (Debian, Ubuntu: `sudo apt-get install nodejs npm`)'; exit 1; }
+
+setup-minisign: ## Install minisign, to cross-check signatures in tests
+	@command -v minisign >/dev/null || { \
+		[ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null \
+		&& apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends minisign; \
+	} || { echo 'minisign is missing: install it (Debian, Ubuntu: `sudo apt-get install minisign`)'; exit 1; }
 
 plugins: setup ## Build the bundled plugins into target/plugins
 	cargo build $(CARGO_FLAGS) --release --target $(PLUGIN_TARGET) $(PLUGINS:%=-p %)
@@ -138,8 +144,8 @@ serve: build ## Run the service with the bundled plugins and your own in data/pl
 	PLUGINS_DIR="$${PLUGINS_DIR:-target/plugins:data/plugins}" $(BIN) serve
 
 test: ## Run all tests
-	@$(started); $(MAKE) --no-print-directory setup-redis plugins guests conformance; \
-	REQUIRE_REDIS=1 cargo test $(CARGO_FLAGS) --release --workspace -- $(ARGS); \
+	@$(started); $(MAKE) --no-print-directory setup-redis setup-minisign plugins guests conformance; \
+	REQUIRE_REDIS=1 REQUIRE_MINISIGN=1 cargo test $(CARGO_FLAGS) --release --workspace -- $(ARGS); \
 	$(finished)
 
 test-task-logger: test ## The same, under the name of the spec

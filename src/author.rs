@@ -18,15 +18,18 @@ mod diff;
 mod events;
 mod golden;
 mod install;
+mod minisign;
 mod new;
 mod paint;
 mod replay;
 mod run;
+mod sign;
 
 use events::EventsError;
 pub use install::InstallError;
 pub use new::NewError;
 pub use replay::ReplayError;
+pub use sign::SignError;
 
 /// Why a command could not do what it was asked.
 #[derive(Debug, thiserror::Error)]
@@ -67,6 +70,9 @@ pub enum AuthorError {
         #[source]
         source: std::io::Error,
     },
+    /// A key or a signature.
+    #[error(transparent)]
+    Sign(#[from] sign::SignError),
     /// In the making.
     #[error("{0} is not built yet")]
     NotBuilt(&'static str),
@@ -75,7 +81,6 @@ pub enum AuthorError {
 /// Does what is asked.
 pub fn run(config: &Config, command: &PluginCommand, out: &mut dyn Write) -> Result<ExitCode, AuthorError> {
     match command {
-        // author
         PluginCommand::New { lang, name, dir } => {
             new::new(lang, name, dir.as_deref(), out)?;
             Ok(ExitCode::SUCCESS)
@@ -83,8 +88,6 @@ pub fn run(config: &Config, command: &PluginCommand, out: &mut dyn Write) -> Res
         PluginCommand::Install { file, to, wait } => {
             install::install(config, file, to.as_deref(), Duration::from_secs(*wait), out)
         }
-
-        // bench
         PluginCommand::Check { file, json } => check::check(config, file, *json, out),
         PluginCommand::Run(ask) => run::run(config, ask, out),
         PluginCommand::Test { file, cases } => {
@@ -92,10 +95,8 @@ pub fn run(config: &Config, command: &PluginCommand, out: &mut dyn Write) -> Res
             golden::test(config, file, cases, bless, out)
         }
         PluginCommand::Bench(ask) => bench::bench(config, ask, out),
-
-        // trust
-        PluginCommand::Keygen { .. } => Err(AuthorError::NotBuilt("plugin keygen")),
-        PluginCommand::Sign { .. } => Err(AuthorError::NotBuilt("plugin sign")),
+        PluginCommand::Keygen { out: key, password } => Ok(sign::keygen(key, password, out)?),
+        PluginCommand::Sign { file, key, password } => Ok(sign::sign(file, key, password, out)?),
 
         PluginCommand::Ls { .. } | PluginCommand::Forget { .. } => Ok(ExitCode::FAILURE),
     }

@@ -9,7 +9,7 @@ use crate::config::{SETTINGS, Setting, Unset};
 
 mod plugin;
 
-pub use plugin::{Bench, Events, PluginCommand, Replay, Trial};
+pub use plugin::{Bench, Events, Password, PluginCommand, Replay, Trial};
 
 /// What was asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -244,6 +244,18 @@ mod tests {
                     bytes: 1024,
                     json: false,
                 })),
+            ),
+            (
+                "plugin sign p.wasm --password-file s",
+                Action::Plugin(PluginCommand::Sign {
+                    file: "p.wasm".into(),
+                    key: "plugin.key".into(),
+                    password: Password::File("s".into()),
+                }),
+            ),
+            (
+                "plugin keygen --out k -W",
+                Action::Plugin(PluginCommand::Keygen { out: "k".into(), password: Password::None }),
             ),
             (
                 "replay t-1 --plugins a:b --out o --json",

@@ -34,6 +34,7 @@ mod verdict;
 
 mod bindings;
 mod engine;
+mod fit;
 mod instance;
 mod sink;
 mod state;

@@ -57,6 +57,8 @@ pub enum PluginCommand {
     Keygen {
         /// Secret key to write; the public one gets `.pub` for `.key`.
         out: PathBuf,
+        /// What encrypts it.
+        password: Password,
     },
     /// Sign a component, and its sidecar if there is one.
     Sign {
@@ -64,7 +66,20 @@ pub enum PluginCommand {
         file: PathBuf,
         /// Secret key.
         key: PathBuf,
+        /// What decrypts it.
+        password: Password,
     },
+}
+
+/// Where a key's password comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Password {
+    /// `PLUGIN_KEY_PASSWORD`, else asked for.
+    Ask,
+    /// The first line of this file.
+    File(PathBuf),
+    /// The key has none.
+    None,
 }
 
 /// What to run a plugin on.
@@ -152,8 +167,15 @@ pub(super) fn read(matches: &ArgMatches) -> PluginCommand {
             wait: u64::try_from(number(matches, "wait")).unwrap_or(u64::MAX),
         },
         "forget" => PluginCommand::Forget { name: text(matches, "name") },
-        "keygen" => PluginCommand::Keygen { out: path(matches, "out").unwrap_or_default() },
-        "sign" => PluginCommand::Sign { file: file(), key: path(matches, "key").unwrap_or_default() },
+        "keygen" => PluginCommand::Keygen {
+            out: path(matches, "out").unwrap_or_default(),
+            password: if matches.get_flag("unencrypted") { Password::None } else { password(matches) },
+        },
+        "sign" => PluginCommand::Sign {
+            file: file(),
+            key: path(matches, "key").unwrap_or_default(),
+            password: password(matches),
+        },
         _ => PluginCommand::Ls { json: json() },
     }
 }
@@ -241,12 +263,22 @@ pub(super) fn grammar(adjust: impl Fn(Command, &[&'static str]) -> Command) -> C
         ))
         .subcommand(
             command("keygen", "Make a pair of keys to sign plugins with")
-                .arg(file_option("out", "FILE", "Secret key; the public one ends in .pub").default_value("plugin.key")),
+                .arg(file_option("out", "FILE", "Secret key; the public one ends in .pub").default_value("plugin.key"))
+                .arg(password_file())
+                .arg(
+                    Arg::new("unencrypted")
+                        .long("unencrypted")
+                        .short('W')
+                        .action(ArgAction::SetTrue)
+                        .conflicts_with("password-file")
+                        .help("Do not encrypt the secret key: whoever reads the file can sign"),
+                ),
         )
         .subcommand(
             command("sign", "Sign a component, and its sidecar if there is one")
                 .arg(component())
-                .arg(file_option("key", "FILE", "Secret key").default_value("plugin.key")),
+                .arg(file_option("key", "FILE", "Secret key").default_value("plugin.key"))
+                .arg(password_file()),
         )
 }
 
@@ -279,6 +311,12 @@ fn count(name: &'static str, help: &'static str, default: &'static str) -> Arg {
     Arg::new(name).long(name).value_name("N").value_parser(value_parser!(usize)).default_value(default).help(help)
 }
 
+fn password_file() -> Arg {
+    let help =
+        "File with the key's password; without it PLUGIN_KEY_PASSWORD from the environment, else it is asked for";
+    file_option("password-file", "FILE", help)
+}
+
 fn json() -> Arg {
     Arg::new("json").long("json").action(ArgAction::SetTrue).help("Print JSON")
 }
@@ -289,6 +327,10 @@ fn text(matches: &ArgMatches, name: &str) -> String {
 
 fn path(matches: &ArgMatches, name: &str) -> Option<PathBuf> {
     matches.get_one::<PathBuf>(name).cloned()
+}
+
+fn password(matches: &ArgMatches) -> Password {
+    path(matches, "password-file").map_or(Password::Ask, Password::File)
 }
 
 fn number(matches: &ArgMatches, name: &str) -> usize {

@@ -3,7 +3,9 @@
 
 use std::{
     fs,
+    path::Path,
     sync::{Arc, OnceLock},
+    time::Duration,
 };
 
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusRecorder};
@@ -20,6 +22,7 @@ use crate::{
 
 mod effects;
 mod fields;
+mod memory;
 mod service;
 mod starting;
 mod verdicts;
@@ -31,6 +34,8 @@ pub(crate) enum Language {
     Python,
     Js,
     C,
+    /// The component of `tests/fixtures`, built when the interface was frozen.
+    Frozen,
 }
 
 /// One guest in a host of its own, with the states of one task, and everything that it logs and counts.
@@ -64,6 +69,7 @@ macro_rules! in_all_languages {
         suite!(python, Python: $($cases)*);
         suite!(js, Js: $($cases)*);
         suite!(c, C: $($cases)*);
+        suite!(frozen, Frozen: $($cases)*);
     };
 }
 
@@ -107,14 +113,18 @@ impl Language {
             Self::Python => "python",
             Self::Js => "js",
             Self::C => "c",
+            Self::Frozen => "frozen",
         }
     }
 
     /// The compiled guest. The first of the tests to need it compiles it to machine code, the others find that in the cache.
     pub(crate) fn guest(self) -> &'static [u8] {
-        static GUESTS: [OnceLock<Vec<u8>>; 4] = [const { OnceLock::new() }; 4];
+        static GUESTS: [OnceLock<Vec<u8>>; 5] = [const { OnceLock::new() }; 5];
         GUESTS[self as usize].get_or_init(|| {
-            let path = target_dir().join("conformance").join(format!("{}.wasm", self.name()));
+            let path = match self {
+                Self::Frozen => Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/conformance-1.0.0.wasm"),
+                built => target_dir().join("conformance").join(format!("{}.wasm", built.name())),
+            };
             let wasm = fs::read(&path).unwrap_or_else(|error| {
                 panic!("{}: {error}: build it with `make conformance-{}`", path.display(), self.name())
             });
@@ -138,6 +148,14 @@ impl Bench {
     pub(crate) fn of(wasm: &[u8], sidecar: &str) -> Self {
         let stage = Stage::new();
         stage.put_bytes("guest.toml", sidecar.as_bytes()).put_bytes("guest.wasm", wasm);
+        Self::on(stage)
+    }
+
+    /// A guest that may use other memory and time than the host's tests grant.
+    pub(crate) fn with_room(language: Language, memory: usize, timeout: Duration, sidecar: &str) -> Self {
+        let stage = Stage::new().ceilings(memory, timeout);
+        let sidecar = format!("memory = '{memory}B'\ntimeout = '{}ms'\n{sidecar}", timeout.as_millis());
+        stage.put_bytes("guest.toml", sidecar.as_bytes()).put_bytes("guest.wasm", language.guest());
         Self::on(stage)
     }
 

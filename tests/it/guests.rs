@@ -48,6 +48,8 @@ pub(crate) struct Stage {
     host: Option<Arc<PluginHost>>,
     required: Required,
     trusted_keys: TrustedKeys,
+    memory_max: usize,
+    timeout_max: Duration,
     exe: Option<PathBuf>,
     compile: CompileLimits,
 }
@@ -63,6 +65,8 @@ impl Stage {
             host: None,
             required: Required::Redactors,
             trusted_keys: TrustedKeys::default(),
+            memory_max: 64 << 20,
+            timeout_max: Duration::from_millis(200),
             exe: None,
             compile: CompileLimits::default(),
         }
@@ -79,6 +83,12 @@ impl Stage {
             "" => TrustedKeys::default(),
             keys => TrustedKeys::read(keys).expect("keys"),
         };
+        self
+    }
+
+    /// Other ceilings than 64 MiB and 200 ms.
+    pub(crate) fn ceilings(mut self, memory: usize, timeout: Duration) -> Self {
+        (self.memory_max, self.timeout_max) = (memory, timeout);
         self
     }
 
@@ -137,8 +147,8 @@ impl Stage {
             },
             state_dir: self.path("state"),
             trusted_keys: self.trusted_keys.clone(),
-            memory_max: 64 << 20,
-            timeout_max: Duration::from_millis(200),
+            memory_max: self.memory_max,
+            timeout_max: self.timeout_max,
             exe: self.exe.clone(),
             compile: self.compile,
         };
