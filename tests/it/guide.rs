@@ -45,7 +45,9 @@ fn blocks(text: &str, fence: &str) -> String {
     let mut inside = false;
     for line in text.lines() {
         match (inside, line.strip_prefix("```")) {
-            (false, Some(info)) => inside = info == fence || info.strip_prefix(fence).is_some_and(|r| r.starts_with(' ')),
+            (false, Some(info)) => {
+                inside = info == fence || info.strip_prefix(fence).is_some_and(|r| r.starts_with(' '))
+            }
             (true, Some(_)) => inside = false,
             (true, None) => found.extend([line, "\n"]),
             (false, None) => {}
@@ -79,7 +81,8 @@ fn session(rig: &Rig, node: &Node, script: &str) -> String {
     fs::write(&wrapper, WRAPPER).unwrap();
     fs::set_permissions(&wrapper, fs::Permissions::from_mode(0o755)).unwrap();
     let mut command = rig.command(&[]);
-    let given: Vec<_> = command.get_envs().map(|(name, value)| (name.to_owned(), value.map(ToOwned::to_owned))).collect();
+    let given: Vec<_> =
+        command.get_envs().map(|(name, value)| (name.to_owned(), value.map(ToOwned::to_owned))).collect();
     command = Command::new("bash");
     command.args(["-euxo", "pipefail", "-c", script]).current_dir(&desk).env_clear();
     command.envs(given.into_iter().filter_map(|(name, value)| Some((name, value?))));
@@ -167,6 +170,7 @@ fn the_readmes_plugin_is_whole() {
     symlink(built, desk.join("target")).unwrap();
     fs::write(desk.join("src/lib.rs"), &source).unwrap();
     fs::remove_file(desk.join("src/tests.rs")).unwrap();
-    let text = session(&rig, &node, "cd mine && make && task-logger plugin run mine.wasm --events cases/words/events.jsonl");
+    let text =
+        session(&rig, &node, "cd mine && make && task-logger plugin run mine.wasm --events cases/words/events.jsonl");
     assert!(text.contains("[REDACTED]"), "{text}");
 }

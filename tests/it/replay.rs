@@ -123,7 +123,10 @@ fn a_changed_plugin_shows_what_it_changes() {
     let (plugins, out) = (other.to_str().unwrap(), rig.root().join("out-2"));
     let mut command = rig.command(&["replay", &task, "--plugins", plugins, "--out", out.to_str().unwrap()]);
     let text = String::from_utf8(command.output().unwrap().stdout).unwrap();
-    assert!(text.contains("- usage.json") && text.contains("~ transcript.md") && text.contains("the logs differ"), "{text}");
+    assert!(
+        text.contains("- usage.json") && text.contains("~ transcript.md") && text.contains("the logs differ"),
+        "{text}"
+    );
 }
 
 #[test]
