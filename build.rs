@@ -9,17 +9,13 @@ use std::{
 /// Folders below the repository's root, and the names that their files get in the table.
 const EMBEDDED: [(&str, &str); 3] = [("plugins/templates", "templates"), ("plugins/sdk", "sdk"), ("wit", "wit")];
 /// What building or testing a template in place leaves behind; the templates' own `.gitignore`s name the same.
-const LEFT_BEHIND: [&str; 9] =
-    ["target", "node_modules", "tools", ".tools", ".venv", "build", "__pycache__", "dist", "Cargo.lock.orig"];
+const LEFT_BEHIND: [&str; 6] = ["target", "node_modules", ".tools", ".venv", "build", "__pycache__"];
 
 fn main() -> io::Result<()> {
     let root = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").unwrap_or_default());
     let mut table = String::from("&[\n");
     for (folder, name) in EMBEDDED {
         let folder = root.join(folder);
-        if !folder.is_dir() {
-            continue;
-        }
         println!("cargo::rerun-if-changed={}", folder.display());
         embed(&folder, name, &mut table)?;
     }

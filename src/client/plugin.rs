@@ -93,12 +93,12 @@ fn print(report: &Value, out: &mut dyn Write) -> std::io::Result<()> {
     Ok(())
 }
 
-/// Whose key, or that it is signed at all.
+/// By whose key; a service without trusted keys checks no signature.
 fn signed(plugin: &Value) -> String {
-    match &plugin["signed"] {
-        Value::Bool(signed) => if *signed { "yes" } else { "no" }.to_owned(),
-        Value::Object(_) => "yes".to_owned(),
-        other => text(other),
+    match (plugin["signed_by"].as_str(), plugin["trusted"].as_bool()) {
+        (Some(key), Some(true)) => key.to_owned(),
+        (Some(key), _) => format!("{key}, unchecked"),
+        (None, _) => "-".to_owned(),
     }
 }
 
