@@ -9,13 +9,16 @@
 )]
 
 mod bad_input;
+mod chaos;
 mod checker;
 mod command_line;
+mod drops;
 mod facts;
 mod guests;
 mod kills;
 mod load;
 mod plugin_files;
+mod plugin_reading;
 mod plugins;
 mod position_protocol;
 mod redis_server;
