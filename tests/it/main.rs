@@ -9,9 +9,11 @@
 )]
 
 mod bad_input;
+mod chaos;
 mod checker;
 mod command_line;
 mod conformance;
+mod drops;
 mod facts;
 mod frozen;
 mod guests;
@@ -21,6 +23,7 @@ mod install;
 mod kills;
 mod load;
 mod plugin_files;
+mod plugin_reading;
 mod plugins;
 mod position_protocol;
 mod recycling;
