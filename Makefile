@@ -21,7 +21,14 @@ ARGS ?=
 started = begin=$$(date +%s)
 finished = echo "$@: $$(( $$(date +%s) - begin )) s"
 
-.PHONY: build setup setup-redis plugins guests demo serve test test-task-logger bench lint clean help
+# The guests of tests/conformance, one for each language.
+CONFORMANCE := rust python js c
+# What a plugin in C is built with: clang and wasi-libc; rustup's toolchain has the linker that makes components.
+C_TEMPLATE := plugins/templates/c
+COMPONENT_LD = $(shell rustc --print sysroot)/lib/rustlib/$(shell rustc -vV | sed -n 's/^host: //p')/bin/wasm-component-ld
+C_FLAGS := --target=wasm32-wasi -mexec-model=reactor -std=c11 -O2 -Wall -Wextra -Werror
+
+.PHONY: build setup setup-redis setup-c plugins guests conformance $(CONFORMANCE:%=conformance-%) demo serve test test-task-logger bench lint clean help
 
 help: ## Show this
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 18
@@ -38,6 +45,14 @@ setup-redis: ## Install redis-server, for tests and benchmark
 		&& apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends redis-server; \
 	} || { echo 'redis-server is missing: install it (Debian, Ubuntu: `sudo apt-get install redis-server`)'; exit 1; }
 
+setup-c: setup ## Install clang for WebAssembly, for the conformance guest in C
+	@works() { echo 'int main(void) { return 0; }' | clang --target=wasm32-wasi -x c - -o /dev/null 2>/dev/null; }; \
+	works || { \
+		[ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null \
+		&& apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends \
+			clang lld wasi-libc libclang-rt-dev-wasm32 && works; \
+	} || { echo 'clang cannot build for wasm32-wasi: install it (Debian, Ubuntu: `sudo apt-get install clang lld wasi-libc libclang-rt-dev-wasm32`)'; exit 1; }
+
 plugins: setup ## Build the bundled plugins into target/plugins
 	cargo build $(CARGO_FLAGS) --release --target $(PLUGIN_TARGET) $(PLUGINS:%=-p %)
 	@mkdir -p target/plugins
@@ -50,6 +65,20 @@ plugins: setup ## Build the bundled plugins into target/plugins
 
 guests: setup ## Build the misbehaving plugins of the tests
 	cargo build $(CARGO_FLAGS) --release --target $(PLUGIN_TARGET) -p guests
+
+conformance-rust: setup ## Build the conformance guest in Rust
+	cargo build $(CARGO_FLAGS) --release --target $(PLUGIN_TARGET) -p conformance-rust
+	@mkdir -p target/conformance
+	@install -m 0644 $(GUEST_DIR)/conformance_rust.wasm target/conformance/.rust.wasm.new
+	@mv target/conformance/.rust.wasm.new target/conformance/rust.wasm
+
+conformance: $(CONFORMANCE:%=conformance-%) ## Build the guests of the conformance suite, one for each language
+
+conformance-c: setup-c
+	@mkdir -p target/conformance
+	clang $(C_FLAGS) -I$(C_TEMPLATE) -fuse-ld=$(COMPONENT_LD) -Wl,--component-type,wit/plugin.wit -Wl,--strip-debug \
+		tests/conformance/c/conformance.c $(C_TEMPLATE)/json.c $(C_TEMPLATE)/bindings/*.c -o target/conformance/.c.wasm.new
+	@mv target/conformance/.c.wasm.new target/conformance/c.wasm
 
 build: plugins ## Build the plugins and the service
 	cargo build $(CARGO_FLAGS) --release
@@ -64,7 +93,7 @@ serve: build ## Run the service with the bundled plugins and your own in data/pl
 	PLUGINS_DIR="$${PLUGINS_DIR:-target/plugins:data/plugins}" $(BIN) serve
 
 test: ## Run all tests
-	@$(started); $(MAKE) --no-print-directory setup-redis plugins guests; \
+	@$(started); $(MAKE) --no-print-directory setup-redis plugins guests conformance; \
 	REQUIRE_REDIS=1 cargo test $(CARGO_FLAGS) --release --workspace -- $(ARGS); \
 	$(finished)
 
@@ -77,7 +106,7 @@ bench: setup-redis plugins ## Measure events per second
 lint: setup ## Check format, lints and documentation
 	cargo fmt --all -- --check
 	cargo clippy $(CARGO_FLAGS) --release --workspace --all-targets -- -D warnings
-	cargo clippy $(CARGO_FLAGS) --release --target $(PLUGIN_TARGET) $(PLUGINS:%=-p %) -p guests -- -D warnings
+	cargo clippy $(CARGO_FLAGS) --release --target $(PLUGIN_TARGET) $(PLUGINS:%=-p %) -p guests -p conformance-rust -p task-logger-plugin -- -D warnings
 	RUSTDOCFLAGS='-D warnings -A rustdoc::private_intra_doc_links' cargo doc $(CARGO_FLAGS) --release --workspace --no-deps --document-private-items
 
 clean: ## Remove what was built, and the folders of demos

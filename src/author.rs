@@ -16,10 +16,14 @@ mod check;
 mod diff;
 mod events;
 mod golden;
+mod new;
 mod paint;
+mod replay;
 mod run;
 
 use events::EventsError;
+pub use new::NewError;
+pub use replay::ReplayError;
 
 /// Why a command could not do what it was asked.
 #[derive(Debug, thiserror::Error)]
@@ -27,6 +31,12 @@ pub enum AuthorError {
     /// The output cannot be written.
     #[error("cannot write the output")]
     Output(#[from] std::io::Error),
+    /// `plugin new`.
+    #[error(transparent)]
+    New(#[from] NewError),
+    /// `replay`.
+    #[error(transparent)]
+    Replay(#[from] ReplayError),
     /// No desk, or no plugin to put on it.
     #[error(transparent)]
     Workbench(#[from] WorkbenchError),
@@ -60,7 +70,10 @@ pub enum AuthorError {
 pub fn run(config: &Config, command: &PluginCommand, out: &mut dyn Write) -> Result<ExitCode, AuthorError> {
     match command {
         // author
-        PluginCommand::New { .. } => Err(AuthorError::NotBuilt("plugin new")),
+        PluginCommand::New { lang, name, dir } => {
+            new::new(lang, name, dir.as_deref(), out)?;
+            Ok(ExitCode::SUCCESS)
+        }
         PluginCommand::Install { .. } => Err(AuthorError::NotBuilt("plugin install")),
 
         // bench
@@ -81,8 +94,8 @@ pub fn run(config: &Config, command: &PluginCommand, out: &mut dyn Write) -> Res
 }
 
 /// Runs a recorded task through another set of plugins.
-pub fn replay(_config: Config, _replay: &Replay, _out: &mut dyn Write) -> Result<ExitCode, AuthorError> {
-    Err(AuthorError::NotBuilt("replay"))
+pub fn replay(config: Config, replay: &Replay, out: &mut dyn Write) -> Result<ExitCode, AuthorError> {
+    Ok(replay::run(config, replay, out)?)
 }
 
 /// A desk like the service that these settings would start.
@@ -91,6 +104,7 @@ fn settings(config: &Config) -> Settings {
         cache_dir: config.cache_dir.clone(),
         memory_max: config.plugin_memory_max,
         timeout_max: config.plugin_timeout_max,
+        trusted_keys: config.trusted_keys.clone(),
         // Compiling in this process is the next best thing.
         exe: env::current_exe().ok(),
     }

@@ -43,7 +43,7 @@ pub mod workbench;
 pub use self::{
     chain::LaneChain,
     compile::{CompileLimits, SUBCOMMAND as COMPILE_SUBCOMMAND, compile_child},
-    required::{MemoryError, forget_in},
+    required::{MemoryError, forget_in, inherit_requirements},
     seal::binding,
 };
 

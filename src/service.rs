@@ -157,6 +157,7 @@ impl Service {
         let owner = Owner {
             config: Arc::clone(&self.config),
             stream: Arc::clone(&self.stream),
+            gaps: Arc::default(),
             host: Arc::clone(&self.host),
             status: Arc::clone(&self.status),
             metrics: Arc::new(DataPath::new()),

@@ -167,7 +167,7 @@ pub(super) fn read_replay(matches: &ArgMatches) -> Replay {
 /// `plugin`; `adjust` adds the settings that a subcommand of this name heeds.
 pub(super) fn grammar(adjust: impl Fn(Command, &[&'static str]) -> Command) -> Command {
     let asks = &["TASK_LOGGER_URL", "API_TOKEN", "HOST", "PORT"][..];
-    let proves = &["CACHE_DIR", "PLUGIN_MEMORY_MAX", "PLUGIN_TIMEOUT_MAX"][..];
+    let proves = &["CACHE_DIR", "PLUGIN_MEMORY_MAX", "PLUGIN_TIMEOUT_MAX", "PLUGIN_TRUSTED_KEYS"][..];
     let command = |name: &'static str, about: &'static str| Command::new(name).about(about);
     let config = || file_option("config", "FILE", "Sidecar; NAME.toml beside the component without it");
     Command::new("plugin")

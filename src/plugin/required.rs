@@ -157,6 +157,16 @@ pub fn forget_in(state_dir: &Path, name: &str) -> Result<bool, MemoryError> {
     Requirements::open(Required::Redactors, state_dir)?.forget(name)
 }
 
+/// Takes over what the service of `STATE_DIR` requires, for a host of another state folder; nothing if there was no service.
+///
+/// # Errors
+/// What is required cannot be read, or not be written.
+pub fn inherit_requirements(state_dir: &Path, to: &Path) -> Result<(), MemoryError> {
+    // Not opened as the service does, which would make the folder.
+    let known = Memory { dir: state_dir.join(DIR) }.read_known()?;
+    if known.is_empty() { Ok(()) } else { Memory::open(to)?.write_known(&known) }
+}
+
 // === impl Memory ===
 
 impl Memory {

@@ -9,18 +9,22 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
+
 use super::{
     budget::Budget,
     cache::Cache,
-    compile::Compiler,
+    compile::{CompileLimits, Compiler},
     engine::{EngineError, Runtime, Ticker},
     live::Live,
     loader::{COMPONENT_BYTES_MAX, Candidate, LoadError, Plugin, SIDECAR_BYTES_MAX},
     required::Requirements,
+    seal::Signatures,
     sidecar::{Ceilings, Isolation, OnFailure},
     sink::{Said, Sink},
     state::Level,
 };
+use crate::trust::{SIGNATURE_BYTES_MAX, SIGNATURE_SUFFIX, TrustedKeys};
 
 mod inspect;
 mod measure;
@@ -39,6 +43,8 @@ pub struct Settings {
     pub memory_max: usize,
     /// Ceiling of a call's CPU time.
     pub timeout_max: Duration,
+    /// `PLUGIN_TRUSTED_KEYS`: whose signatures the service asks for.
+    pub trusted_keys: TrustedKeys,
     /// This program, to compile in a child as the service does; `None`: in this process.
     pub exe: Option<PathBuf>,
 }
@@ -54,6 +60,7 @@ pub struct Workbench {
     live: Arc<Live>,
     sink: Arc<Sink>,
     ceilings: Ceilings,
+    trusted: TrustedKeys,
     _ticker: Ticker,
 }
 
@@ -131,16 +138,21 @@ impl Pair {
     pub fn read(component: &Path, config: Option<&Path>) -> Result<Self, WorkbenchError> {
         let name = component.file_name().and_then(|name| name.to_str());
         let name = name.ok_or_else(|| WorkbenchError::Name(component.to_owned()))?.to_owned();
-        let wasm = read(component, COMPONENT_BYTES_MAX)?;
+        let wasm = read(component, COMPONENT_BYTES_MAX)?.into();
+        let beside = component.with_extension("toml");
         let sidecar = match config {
-            Some(path) => Some(read(path, SIDECAR_BYTES_MAX)?),
-            None => match read(&component.with_extension("toml"), SIDECAR_BYTES_MAX) {
-                Err(WorkbenchError::Read { source, .. }) if source.kind() == io::ErrorKind::NotFound => None,
-                other => Some(other?),
-            },
+            Some(path) => Some(read(path, SIDECAR_BYTES_MAX)?.into()),
+            None => read_if_there(&beside, SIDECAR_BYTES_MAX)?,
         };
+        let signature = |path: &Path| {
+            let mut path = path.as_os_str().to_owned();
+            path.push(SIGNATURE_SUFFIX);
+            read_if_there(Path::new(&path), SIGNATURE_BYTES_MAX)
+        };
+        let sidecar_signature = signature(config.unwrap_or(&beside))?;
+        let signatures = Signatures { wasm: signature(component)?, sidecar: sidecar_signature };
         let dir = component.parent().unwrap_or(Path::new("")).to_owned();
-        let candidate = Candidate { file: name, dir, wasm: wasm.into(), sidecar: sidecar.map(Into::into) };
+        let candidate = Candidate { file: name, dir, wasm, sidecar, signatures };
         Ok(Self { candidate })
     }
 
@@ -164,6 +176,13 @@ fn read(path: &Path, max: u64) -> Result<Vec<u8>, WorkbenchError> {
     Ok(bytes)
 }
 
+fn read_if_there(path: &Path, max: u64) -> Result<Option<Bytes>, WorkbenchError> {
+    match read(path, max) {
+        Err(WorkbenchError::Read { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(None),
+        other => Ok(Some(other?.into())),
+    }
+}
+
 // === impl Workbench ===
 
 impl Workbench {
@@ -176,7 +195,7 @@ impl Workbench {
         let runtime = Runtime::on_desk(settings.memory_max, &sink)?;
         let ticker = Ticker::start(&runtime)?;
         let live = Arc::new(live(runtime, settings)?);
-        Ok(Self { live, sink, ceilings: ceilings(settings), _ticker: ticker })
+        Ok(Self { live, sink, ceilings: ceilings(settings), trusted: settings.trusted_keys.clone(), _ticker: ticker })
     }
 
     /// Does all that the service does before a plugin goes live. `flipped`: with the other isolation than the sidecar's.
@@ -217,8 +236,15 @@ fn live(runtime: Runtime, settings: &Settings) -> Result<Live, WorkbenchError> {
             None
         }
     };
-    let compiler = Compiler::new(settings.exe.clone(), cache);
-    Ok(Live::new(runtime, compiler, ceilings(settings), Requirements::nothing(), Arc::default())?)
+    let compiler = Compiler::new(settings.exe.clone(), CompileLimits::default(), cache);
+    Ok(Live::new(
+        runtime,
+        compiler,
+        ceilings(settings),
+        TrustedKeys::default(),
+        Requirements::nothing(),
+        Arc::default(),
+    )?)
 }
 
 fn ceilings(settings: &Settings) -> Ceilings {

@@ -19,6 +19,7 @@ mod plugin_files;
 mod plugins;
 mod position_protocol;
 mod redis_server;
+mod replay;
 mod rig;
 mod sessions;
 mod source;

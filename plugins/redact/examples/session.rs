@@ -3,7 +3,7 @@
 
 use redact::{Event, Redactor, Verdict};
 
-fn main() -> Result<(), Box<dyn std::error::Error>> {
+fn main() -> Result<(), task_logger_plugin::Failure> {
     let redactor = Redactor::new("{}")?;
     for path in std::env::args().skip(1) {
         let text = std::fs::read_to_string(&path)?;

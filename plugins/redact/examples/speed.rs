@@ -9,7 +9,7 @@ const PROSE: &str =
     "The build passes now; I changed the parser so that it keeps the order of keys, and added a test for it. ";
 const CODE: &str = "fn main() { let tokens = lex(&input)?; for token in &tokens { println!(\\\"{token:?}\\\"); } }\\n";
 
-fn main() -> Result<(), redact::ConfigError> {
+fn main() -> Result<(), task_logger_plugin::Failure> {
     let redactor = Redactor::new("{}")?;
     let secret = format!("ghp_{}", "a1B2c3D4e5F6".repeat(3));
     for (kind, text, name) in [

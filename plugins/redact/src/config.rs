@@ -10,18 +10,21 @@ pub const VALUE_BYTES_MIN: usize = 8;
 pub const ENTRIES_MAX: usize = 1000;
 
 /// As it stands in the sidecar.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-struct RawConfig {
-    disable: Vec<String>,
-    keys: Vec<String>,
-    values: Vec<String>,
-    allow: Vec<String>,
+#[derive(Default, Deserialize)]
+#[serde(default)]
+pub struct Config {
+    /// Rules that are off, by kind.
+    pub disable: Vec<String>,
+    /// Further names whose values are secret.
+    pub keys: Vec<String>,
+    /// Secrets themselves.
+    pub values: Vec<String>,
+    /// Patterns of what is never redacted, each for the whole of a secret.
+    pub allow: Vec<String>,
 }
 
-/// Checked.
-#[derive(Debug)]
-pub(crate) struct Config {
+/// A configuration that can be compiled.
+pub(crate) struct Checked {
     pub(crate) disable: Vec<String>,
     /// Each in its parts, in lower case.
     pub(crate) keys: Vec<Vec<String>>,
@@ -32,8 +35,6 @@ pub(crate) struct Config {
 /// A configuration that cannot be used. Never holds a configured value.
 #[derive(Debug)]
 pub enum ConfigError {
-    /// Not JSON of the known keys.
-    Shape(serde_json::Error),
     /// `disable` names a rule that there is not.
     UnknownRule(String),
     /// `keys` has an entry without two letters or digits.
@@ -48,12 +49,17 @@ pub enum ConfigError {
 
 // === impl Config ===
 
-impl Config {
-    pub(crate) fn parse(json: &str) -> Result<Self, ConfigError> {
-        // By way of an object: a list would pass for the fields in their order.
-        let object: serde_json::Map<String, serde_json::Value> =
-            serde_json::from_str(json).map_err(ConfigError::Shape)?;
-        let raw: RawConfig = serde_json::from_value(object.into()).map_err(ConfigError::Shape)?;
+impl std::fmt::Debug for Config {
+    /// Without the configured values.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Config").field("disable", &self.disable).field("keys", &self.keys).finish_non_exhaustive()
+    }
+}
+
+// === impl Checked ===
+
+impl Checked {
+    pub(crate) fn new(raw: Config) -> Result<Self, ConfigError> {
         if raw.keys.len().max(raw.values.len()).max(raw.allow.len()) > ENTRIES_MAX {
             return Err(ConfigError::TooLarge);
         }
@@ -91,7 +97,6 @@ impl Config {
 impl std::fmt::Display for ConfigError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Shape(error) => write!(f, "invalid configuration: {error}"),
             Self::UnknownRule(code) => {
                 write!(f, "disable: there is no rule {code:?}; the rules are {}", CODES.join(" "))
             }

@@ -2,9 +2,10 @@
 
 use std::{borrow::Cow, ops::Range};
 
+use task_logger_plugin::json::{NotJson, Token, decode, is_document, rewrite_raw};
+
 use crate::{
     assign::{credentials_at, is_header_secret},
-    json::{NotJson, Token, Walker, decode, encode, is_document},
     names::{Holds, Name},
     scan::{Edge, Match, Scanner},
     value::{Form, Strength, is_secret},
@@ -27,35 +28,20 @@ pub(crate) fn rewrite(
     nesting: usize,
     counts: &mut Counts,
 ) -> Result<Option<String>, NotJson> {
-    let mut walker = Walker::new(text);
-    let mut out = String::new();
-    let mut copied = 0;
-    while let Some(token) = walker.next()? {
-        let new = match &skip {
-            Some((range, new)) if *range == token.raw => new.map(str::to_owned),
-            _ => string(scanner, text, &token, nesting, counts)?,
-        };
-        if let Some(new) = new {
-            out.push_str(text.get(copied..token.raw.start).ok_or(NotJson)?);
-            out.push_str(&encode(&new));
-            copied = token.raw.end;
-        }
-    }
-    if copied == 0 {
-        return Ok(None);
-    }
-    out.push_str(text.get(copied..).ok_or(NotJson)?);
-    Ok(Some(out))
+    rewrite_raw(text, |token, raw| match &skip {
+        Some((range, new)) if *range == token.raw => Ok(new.map(str::to_owned)),
+        _ => string(scanner, text, token, raw, nesting, counts),
+    })
 }
 
 fn string(
     scanner: &Scanner,
     text: &str,
     token: &Token,
+    raw: &str,
     nesting: usize,
     counts: &mut Counts,
 ) -> Result<Option<String>, NotJson> {
-    let raw = text.get(token.raw.clone()).ok_or(NotJson)?;
     let value = decode(raw)?;
     if let Some(name) = announced(scanner, text, token)?
         && let Some(new) = named(scanner, name, &value)

@@ -1,5 +1,5 @@
-//! `redact`: takes secrets out of events before anything else sees them. `guest` is the component's side; [`Redactor`] is
-//! the same natively. An event goes down these files: [`json`] finds its strings, [`event`] looks at each, [`scan`] finds in
+//! `redact`: takes secrets out of events before anything else sees them. [`plugin`] makes a plugin of [`Redactor`]. An
+//! event goes down these files: [`json`] finds an output's text, [`event`] looks at each string, [`scan`] finds in
 //! a text what [`tokens`], [`names`] with [`assign`], [`url`], [`block`] and [`command`] know, [`value`] tells secrets from
 //! placeholders, and [`stream`] joins what the agent said in pieces.
 //!
@@ -11,18 +11,21 @@ mod block;
 mod command;
 mod config;
 mod event;
-#[cfg(target_family = "wasm")]
-mod guest;
 mod json;
 mod names;
+mod plugin;
 mod scan;
 mod stream;
 mod tokens;
 mod url;
 mod value;
 
-pub use config::{ConfigError, ENTRIES_MAX, VALUE_BYTES_MIN};
-pub use json::NotJson;
+pub use config::{Config, ConfigError, ENTRIES_MAX, VALUE_BYTES_MIN};
+
+use task_logger_plugin::{
+    Failure,
+    json::{NotJson, decode},
+};
 
 use event::Counts;
 use scan::Scanner;
@@ -102,8 +105,13 @@ enum Way {
 
 impl Redactor {
     /// Compiles the rules; `config` is the sidecar's `[config]` as JSON, `{}` for the defaults.
-    pub fn new(config: &str) -> Result<Self, ConfigError> {
-        Ok(Self { scanner: Scanner::new(config::Config::parse(config)?)? })
+    pub fn new(config: &str) -> Result<Self, Failure> {
+        Ok(Self::compile(task_logger_plugin::config::read(config)?)?)
+    }
+
+    /// The same from the configuration itself.
+    pub fn compile(config: Config) -> Result<Self, ConfigError> {
+        Ok(Self { scanner: Scanner::new(config::Checked::new(config)?)? })
     }
 
     /// Decides a task's next events. With `flush` nothing is held.
@@ -153,7 +161,7 @@ impl Redactor {
                 return Way::Alone;
             }
         }
-        match json::decode(raw) {
+        match decode(raw) {
             // Where nothing is said, nothing changes, least of all what is open.
             Ok(text) if text.is_empty() => Way::Alone,
             Ok(text) => {

@@ -5,7 +5,7 @@ use aho_corasick::{AhoCorasick, MatchKind};
 
 use crate::{
     assign, block, command,
-    config::{Config, ConfigError},
+    config::{Checked, ConfigError},
     names::Names,
     tokens::{TOKENS, Token},
     url,
@@ -143,7 +143,7 @@ impl std::fmt::Debug for Scanner {
 }
 
 impl Scanner {
-    pub(crate) fn new(config: Config) -> Result<Self, ConfigError> {
+    pub(crate) fn new(config: Checked) -> Result<Self, ConfigError> {
         let disabled = config.disable;
         let on = |code: &str| !disabled.iter().any(|off| off == code);
         let mut patterns: Vec<String> = Vec::new();

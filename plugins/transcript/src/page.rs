@@ -17,7 +17,7 @@ const INLINE_MAX: usize = 120;
 
 /// The sidecar's `[config]`.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[serde(default)]
 pub struct Config {
     /// Lines of a tool's result that are shown.
     pub result_lines: usize,
@@ -26,10 +26,6 @@ pub struct Config {
     /// Whether thinking is shown (collapsed).
     pub thinking: bool,
 }
-
-/// A configuration that cannot be used.
-#[derive(Debug)]
-pub struct InvalidConfig(serde_json::Error);
 
 /// The page as it is continued by a slice of events.
 pub struct Page<'a> {
@@ -64,23 +60,6 @@ impl Default for Config {
         Self { result_lines: 40, argument_lines: 80, thinking: true }
     }
 }
-
-impl Config {
-    /// Reads the sidecar's `[config]`, given as JSON.
-    pub fn parse(json: &str) -> Result<Self, InvalidConfig> {
-        // By way of an object: a list would pass for the fields in their order.
-        let object: Map<String, Value> = serde_json::from_str(json).map_err(InvalidConfig)?;
-        serde_json::from_value(object.into()).map_err(InvalidConfig)
-    }
-}
-
-impl std::fmt::Display for InvalidConfig {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "invalid configuration: {}", self.0)
-    }
-}
-
-impl std::error::Error for InvalidConfig {}
 
 // === impl Page ===
 

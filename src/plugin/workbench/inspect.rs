@@ -17,6 +17,7 @@ use crate::{
         bindings::HOST,
         hex,
         loader::LoadError,
+        seal,
         sidecar::{Ceilings, Isolation, OnFailure, Sidecar},
     },
 };
@@ -88,6 +89,7 @@ impl Workbench {
         found.facts.bytes = candidate.wasm.len();
         found.facts.sha256 = hex(&Sha256::digest(&candidate.wasm));
         self.file(pair, &mut found);
+        self.signature(pair, &mut found);
         let sidecar = self.sidecar(pair, &mut found);
         if candidate.wasm.starts_with(b"\0asm\x0d\0\x01\0") {
             match self.compile(pair, &mut found) {
@@ -119,6 +121,22 @@ impl Workbench {
             );
         } else {
             found.good("file", &format!("{file}, {}, sha256 {}", size(bytes), found.facts.sha256));
+        }
+    }
+
+    /// Who signed it, against whom the operator trusts.
+    fn signature(&self, pair: &Pair, found: &mut Inspection) {
+        match seal::check(&self.trusted, &pair.candidate) {
+            Err(error) => found.wrong("signature", &error.to_string()),
+            Ok(seal) => {
+                let whose = seal.signer().map_or_else(|| "none".to_owned(), |keys| format!("of the key {keys}"));
+                let trust = match (seal.trusted, self.trusted.is_empty()) {
+                    (true, _) => ", trusted",
+                    (false, true) => ", not looked at: PLUGIN_TRUSTED_KEYS is not set here",
+                    (false, false) => "",
+                };
+                found.good("signature", &format!("{whose}{trust}"));
+            }
         }
     }
 

@@ -381,7 +381,7 @@ fn configuration_adds_and_takes_away() {
     assert_eq!(text(&allow, "password=hunter2"), "password=hunter2");
     assert_eq!(text(&allow, "password=hunter23"), "password=[REDACTED:password]");
     for (config, said) in [
-        ("[]", "invalid configuration"),
+        ("[]", "config: expected a map"),
         (r#"{"values":["short"]}"#, "entry 0"),
         (r#"{"disable":["nothing"]}"#, "nothing"),
         (r#"{"allow":["("]}"#, "allow"),

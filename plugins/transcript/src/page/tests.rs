@@ -166,8 +166,9 @@ fn the_state_is_bounded() {
 
 #[test]
 fn a_bad_configuration_is_refused() {
-    assert!(Config::parse("{}").is_ok());
-    assert!(Config::parse(r#"{"result_lines":5}"#).is_ok());
-    let error = Config::parse(r#"{"result_line":5}"#).unwrap_err().to_string();
+    let read = |json: &str| task_logger_plugin::config::read::<Config>(json);
+    assert!(read("{}").is_ok());
+    assert!(read(r#"{"result_lines":5}"#).is_ok());
+    let error = read(r#"{"result_line":5}"#).unwrap_err().to_string();
     assert!(error.contains("result_line"), "{error}");
 }

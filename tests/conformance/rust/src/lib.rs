@@ -1,0 +1,136 @@
+//! The conformance guest in Rust: what `tests/conformance/README.md` says, by the SDK.
+
+use serde::Deserialize;
+use serde_json::{Value, json};
+use task_logger_plugin::{Call, Event, Failure, Host, Level, Manifest, Plugin, Role, Verdict};
+
+/// Extra files.
+const JSONL: &str = "conformance.jsonl";
+const TXT: &str = "conformance.txt";
+
+/// The sidecar's `[config]`.
+#[derive(Debug, Deserialize)]
+#[serde(default)]
+pub struct Config {
+    name: String,
+    role: String,
+    version: String,
+    fail: Option<String>,
+}
+
+/// The guest.
+#[derive(Debug)]
+pub struct Conformance {
+    manifest: Manifest,
+}
+
+/// What an event's data says under the keys that matter.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Order {
+    r#do: Option<String>,
+    text: String,
+    level: String,
+    n: u32,
+}
+
+task_logger_plugin::export!(Conformance);
+
+// === impl Config ===
+
+impl Default for Config {
+    fn default() -> Self {
+        Self { name: "conformance".to_owned(), role: "redactor".to_owned(), version: "1".to_owned(), fail: None }
+    }
+}
+
+// === impl Conformance ===
+
+impl Plugin for Conformance {
+    type Config = Config;
+
+    fn new(config: Config, host: &Host) -> Result<Self, Failure> {
+        if let Some(message) = config.fail {
+            return Err(Failure::new(message));
+        }
+        let role = match config.role.as_str() {
+            "redactor" => Role::Redactor,
+            "standard" => Role::Standard,
+            other => return Err(Failure::new(format!("config: role: {other:?} is neither redactor nor standard"))),
+        };
+        host.log(Level::Info, "ready");
+        host.count("init", 1);
+        let manifest = Manifest {
+            role,
+            ..Manifest::standard(config.name, config.version)
+                .files([JSONL, TXT])
+                .codes(["init", "counted", "dropped", "refused"])
+        };
+        Ok(Self { manifest })
+    }
+
+    fn manifest(&self) -> Manifest {
+        self.manifest.clone()
+    }
+
+    fn process(&self, call: &Call<'_>) -> Result<Vec<Verdict>, Failure> {
+        let orders = call.events.iter().map(Event::parse::<Order>).collect::<Result<Vec<_>, _>>()?;
+        let mut verdicts = Vec::with_capacity(orders.len());
+        for (index, (event, order)) in call.events.iter().zip(&orders).enumerate() {
+            let released = || orders.iter().skip(index + 1).any(|later| later.r#do.as_deref() == Some("release"));
+            if order.r#do.as_deref() == Some("hold") && !call.flush && !released() {
+                verdicts.resize(orders.len(), Verdict::Hold);
+                break;
+            }
+            verdicts.push(decide(event, order, call)?);
+        }
+        Ok(verdicts)
+    }
+}
+
+fn decide(event: &Event<'_>, order: &Order, call: &Call<'_>) -> Result<Verdict, Failure> {
+    let host = call.host;
+    match order.r#do.as_deref().unwrap_or("pass") {
+        "pass" | "release" => {}
+        "replace" => {
+            return Verdict::replace(&json!({
+                "id": event.id,
+                "kind": event.kind,
+                "timestamp_ms": event.timestamp_ms,
+                "task": call.task,
+                "flush": call.flush,
+                "text": order.text,
+            }));
+        }
+        "drop" => return Ok(Verdict::drop("dropped")),
+        "quarantine" => return Ok(Verdict::quarantine("refused")),
+        "hold" => return Verdict::replace(&json!({ "released": true })),
+        "state" => {
+            let state = host.state();
+            let count = if state.is_empty() { 1 } else { state.parse::<u64>()? + 1 };
+            host.set_state(&count.to_string());
+            return Verdict::replace(&json!({ "count": count }));
+        }
+        "append" => host.append_file(JSONL, &order.text),
+        "write" => host.replace_file(TXT, &order.text),
+        "annotate" => host.annotate(&Value::from_iter([("last", event.id)]).to_string()),
+        "log" => host.log(level(&order.level)?, &order.text),
+        "count" => host.count("counted", order.n),
+        "count-other" => host.count("not-in-the-manifest", order.n),
+        "undeclared" => host.append_file("undeclared.txt", &order.text),
+        "fail" => return Err(Failure::new(format!("told to fail: {}", order.text))),
+        "trap" => std::process::abort(),
+        other => return Err(Failure::new(format!("told to do {other:?}"))),
+    }
+    Ok(Verdict::Pass)
+}
+
+fn level(name: &str) -> Result<Level, Failure> {
+    Ok(match name {
+        "debug" => Level::Debug,
+        "info" => Level::Info,
+        "warn" => Level::Warn,
+        "error" => Level::Error,
+        other => return Err(Failure::new(format!("no level {other:?}"))),
+    })
+}
