@@ -36,6 +36,8 @@ pub struct LaneChain {
     /// Kept instances, by the plugin's place in the chain.
     kept: Vec<Option<Instance>>,
     heartbeat: Option<Arc<Heartbeat>>,
+    /// The state of keys that have none.
+    no_state: Arc<str>,
 }
 
 /// What one pass over consecutive events made.
@@ -95,7 +97,7 @@ impl LaneChain {
     pub(super) fn new(live: Arc<Live>) -> Self {
         let generation = Arc::clone(&live.current().generation);
         let kept = generation.plugins.iter().map(|_| None).collect();
-        Self { live, generation, kept, heartbeat: None }
+        Self { live, generation, kept, heartbeat: None, no_state: Arc::from("") }
     }
 
     /// Beats before every guest call, so that a long bisection does not look like a standstill.
@@ -211,7 +213,8 @@ impl LaneChain {
                 let mut answer = match memo.take_if(|memo| memo.plugin == at && memo.is_about(&wanted, &slots)) {
                     Some(memo) => memo.answer,
                     None => {
-                        let mut state = states.get(plugin.name()).map_or_else(|| Arc::from(""), Arc::clone);
+                        let mut state =
+                            states.get(plugin.name()).map_or_else(|| Arc::clone(&self.no_state), Arc::clone);
                         let mut budget = lock(&plugin.budget).clone();
                         let question = Question { at, plugin, task, flush };
                         self.ask(&question, &inputs, &mut state, &mut budget, false)?

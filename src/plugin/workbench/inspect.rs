@@ -2,7 +2,7 @@
 //! end at the first thing that is wrong, where later steps can still be taken.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::atomic::AtomicBool,
     time::{Duration, Instant},
 };
@@ -26,6 +26,8 @@ use crate::{
 const INSTANCES: usize = 50;
 /// Longest time spent on that.
 const INSTANCES_TIME: Duration = Duration::from_secs(1);
+/// Names shown of a list.
+const LIST_MAX: usize = 12;
 /// Ceilings that cut nothing.
 const NONE: Ceilings = Ceilings { memory: usize::MAX, timeout: Duration::MAX };
 
@@ -203,14 +205,14 @@ impl Workbench {
         let engine = self.live.runtime().engine();
         let names: Vec<String> =
             component.component_type().imports(engine).map(|(name, _)| name.chars().take(200).collect()).collect();
-        let mut packages: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+        let mut packages: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
         for name in &names {
             let (package, interface) = name.split_once('/').unwrap_or((name, ""));
-            packages.entry(package).or_default().push(interface);
+            packages.entry(package).or_default().insert(interface.split('@').next().unwrap_or_default());
         }
         for (package, interfaces) in packages {
-            let list = interfaces.join(", ");
-            let text = format!("{package} ({list}): {}", granted(package));
+            let list: Vec<&str> = interfaces.into_iter().collect();
+            let text = format!("{package} ({}): {}", list.join(" "), granted(package));
             match package {
                 "wasi:sockets" => found.warn("imports", &text),
                 _ => found.good("imports", &text),
@@ -225,7 +227,6 @@ impl Workbench {
     fn proven(&self, on_desk: &OnDesk, found: &mut Inspection) {
         let plugin = &on_desk.plugin;
         let manifest = &plugin.manifest;
-        let list = |texts: &[String]| if texts.is_empty() { "none".to_owned() } else { texts.join(" ") };
         found.good("world", "task-logger:plugin@1.0.0, imports and exports fit");
         found.good(
             "manifest",
@@ -309,6 +310,17 @@ fn granted(package: &str) -> &'static str {
         "wasi:random" => "granted",
         "wasi:sockets" => "the service grants nothing of it: calls will fail",
         _ => "not offered",
+    }
+}
+
+/// The first of them, and how many more there are.
+fn list(texts: &[String]) -> String {
+    match texts.len() {
+        0 => "none".to_owned(),
+        n if n > LIST_MAX => {
+            format!("{} and {} more", texts.get(..LIST_MAX).unwrap_or_default().join(" "), n - LIST_MAX)
+        }
+        _ => texts.join(" "),
     }
 }
 
