@@ -262,12 +262,13 @@ fn crossing(live: &Live, plugin: &Arc<Plugin>, load: &Load) -> Result<(Spread, u
         let state = states.get(plugin.name()).map_or_else(|| Arc::from(""), Arc::clone);
         let events = slice.events.iter().filter(|event| plugin.wants(&event.kind));
         let inputs: Vec<Input<'_>> = events.map(|event| Input { event, data: &event.data }).collect();
+        let answer = running.process(limits, state, slice.task, &inputs, slice.flush);
+        memory = memory.max(running.memory());
         // A call that fails costs its instance; how many did, the other measurement says.
-        if let Ok((_, staged)) = running.process(limits, state, slice.task, &inputs, slice.flush) {
+        if let Ok((_, staged)) = answer {
             if let Some(state) = staged.state {
                 states.set(Arc::clone(plugin.name()), state);
             }
-            memory = memory.max(running.memory());
             instance = Some(running);
         }
         Ok((0, 0))
