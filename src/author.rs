@@ -1,7 +1,7 @@
 //! The command line's side of writing plugins: what runs one on an author's desk, as the service would, and says all that it
 //! sees.
 
-use std::{env, io::Write, path::PathBuf, process::ExitCode};
+use std::{env, io::Write, path::PathBuf, process::ExitCode, time::Duration};
 
 use crate::{
     cli::{PluginCommand, Replay},
@@ -9,6 +9,7 @@ use crate::{
     config::Config,
     event::InvalidId,
     plugin::workbench::{MeasureError, Refusal, Settings, WorkbenchError},
+    trust::TrustedKeys,
 };
 
 mod bench;
@@ -16,14 +17,19 @@ mod check;
 mod diff;
 mod events;
 mod golden;
+mod install;
+mod minisign;
 mod new;
 mod paint;
 mod replay;
 mod run;
+mod sign;
 
 use events::EventsError;
+pub use install::InstallError;
 pub use new::NewError;
 pub use replay::ReplayError;
+pub use sign::SignError;
 
 /// Why a command could not do what it was asked.
 #[derive(Debug, thiserror::Error)]
@@ -31,6 +37,9 @@ pub enum AuthorError {
     /// The output cannot be written.
     #[error("cannot write the output")]
     Output(#[from] std::io::Error),
+    /// `plugin install`.
+    #[error(transparent)]
+    Install(#[from] InstallError),
     /// `plugin new`.
     #[error(transparent)]
     New(#[from] NewError),
@@ -61,6 +70,9 @@ pub enum AuthorError {
         #[source]
         source: std::io::Error,
     },
+    /// A key or a signature.
+    #[error(transparent)]
+    Sign(#[from] sign::SignError),
     /// In the making.
     #[error("{0} is not built yet")]
     NotBuilt(&'static str),
@@ -69,14 +81,13 @@ pub enum AuthorError {
 /// Does what is asked.
 pub fn run(config: &Config, command: &PluginCommand, out: &mut dyn Write) -> Result<ExitCode, AuthorError> {
     match command {
-        // author
         PluginCommand::New { lang, name, dir } => {
             new::new(lang, name, dir.as_deref(), out)?;
             Ok(ExitCode::SUCCESS)
         }
-        PluginCommand::Install { .. } => Err(AuthorError::NotBuilt("plugin install")),
-
-        // bench
+        PluginCommand::Install { file, to, wait } => {
+            install::install(config, file, to.as_deref(), Duration::from_secs(*wait), out)
+        }
         PluginCommand::Check { file, json } => check::check(config, file, *json, out),
         PluginCommand::Run(ask) => run::run(config, ask, out),
         PluginCommand::Test { file, cases } => {
@@ -84,12 +95,10 @@ pub fn run(config: &Config, command: &PluginCommand, out: &mut dyn Write) -> Res
             golden::test(config, file, cases, bless, out)
         }
         PluginCommand::Bench(ask) => bench::bench(config, ask, out),
+        PluginCommand::Keygen { out: key, password } => Ok(sign::keygen(key, password, out)?),
+        PluginCommand::Sign { file, key, password } => Ok(sign::sign(file, key, password, out)?),
 
-        // trust
-        PluginCommand::Keygen { .. } => Err(AuthorError::NotBuilt("plugin keygen")),
-        PluginCommand::Sign { .. } => Err(AuthorError::NotBuilt("plugin sign")),
-
-        PluginCommand::Ls | PluginCommand::Forget { .. } => Ok(ExitCode::FAILURE),
+        PluginCommand::Ls { .. } | PluginCommand::Forget { .. } => Ok(ExitCode::FAILURE),
     }
 }
 
@@ -104,7 +113,8 @@ fn settings(config: &Config) -> Settings {
         cache_dir: config.cache_dir.clone(),
         memory_max: config.plugin_memory_max,
         timeout_max: config.plugin_timeout_max,
-        trusted_keys: config.trusted_keys.clone(),
+        // What an author tries is not signed yet.
+        trusted_keys: TrustedKeys::default(),
         // Compiling in this process is the next best thing.
         exe: env::current_exe().ok(),
     }

@@ -85,11 +85,16 @@ pub enum ServiceError {
     Metrics(#[from] metrics::MetricsError),
 }
 
-struct Plugins(Arc<PluginHost>);
+/// The host, and the folders that it watches.
+struct Plugins(Arc<PluginHost>, Arc<Config>);
 
 impl PluginView for Plugins {
     fn report(&self) -> serde_json::Value {
-        self.0.report()
+        let mut report = self.0.report();
+        // Absolute, so that whoever installs a plugin finds them from another directory.
+        let folders = self.1.plugins_dirs.iter().map(|dir| std::path::absolute(dir).unwrap_or_else(|_| dir.clone()));
+        report["folders"] = folders.map(|dir| dir.display().to_string()).collect();
+        report
     }
 
     fn forget(&self, name: &str) -> Result<bool, String> {
@@ -172,7 +177,7 @@ impl Service {
             logs_dir: self.config.logs_dir.clone(),
             status: Arc::clone(&self.status),
             stream: Arc::clone(&self.stream),
-            plugins: Arc::new(Plugins(Arc::clone(&self.host))),
+            plugins: Arc::new(Plugins(Arc::clone(&self.host), Arc::clone(&self.config))),
             api_token: self.config.api_token.clone(),
             metrics: self.recorder.clone(),
             limits: Limits::default(),

@@ -12,12 +12,13 @@ use super::{
 };
 use crate::{
     config::Config,
-    plugin::workbench::{Grade, Inspection, Pair, Workbench},
+    plugin::workbench::{Grade, Inspection, Pair, Settings, Workbench},
 };
 
 pub(super) fn check(config: &Config, file: &Path, json: bool, out: &mut dyn Write) -> Result<ExitCode, AuthorError> {
     let pair = Pair::read(file, None)?;
-    let inspection = Workbench::open(&settings(config))?.inspect(&pair);
+    let desk = Settings { trusted_keys: config.trusted_keys.clone(), ..settings(config) };
+    let inspection = Workbench::open(&desk)?.inspect(&pair);
     let mut painter = Painter::new(out);
     if json {
         painter.json(&pretty(&report(&inspection)))?;

@@ -26,10 +26,15 @@ mod wit {
 /// A component whose imports and exports fit, ready to be instantiated any number of times.
 pub(super) type Pre = wit::PluginPre<HostState>;
 
+/// The version of both interfaces; later minor versions only add functions to [`HOST`].
+pub(super) const VERSION: &str = "1.0.0";
 /// The interface that a plugin must export.
-pub(super) const PROCESSOR: &str = "task-logger:plugin/processor@1.0.0";
+pub(super) const PROCESSOR: &str = "task-logger:plugin/processor";
 /// The interface that the service offers beside WASI 0.2.
 pub(super) const HOST: &str = "task-logger:plugin/host";
+/// What is in it.
+pub(super) const HOST_FUNCTIONS: [&str; 7] =
+    ["log", "count", "get-state", "set-state", "append-file", "replace-file", "annotate"];
 
 /// What a plugin says it is; not yet checked.
 #[derive(Clone, Debug, PartialEq, Eq)]

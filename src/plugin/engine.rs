@@ -14,7 +14,8 @@ use wasmtime::{
 };
 
 use super::{
-    bindings::{self, HOST, PROCESSOR, Pre},
+    bindings::{self, HOST, PROCESSOR, Pre, VERSION},
+    fit,
     sink::Sink,
     state::{HostState, INSTANCES_MAX, Identity, Stop, TABLE_ELEMENTS_MAX, TABLES_MAX},
 };
@@ -40,8 +41,6 @@ const POOL_KEEP_BYTES: usize = 256 << 10;
 const POOL_WARM: u32 = 16;
 /// Native stack that a guest may use, in bytes; lane threads have Rust's 2 MiB.
 const STACK_BYTES_MAX: usize = 512 << 10;
-/// The packages of WASI 0.2 that are offered, empty.
-const WASI: [&str; 6] = ["wasi:cli/", "wasi:clocks/", "wasi:filesystem/", "wasi:io/", "wasi:random/", "wasi:sockets/"];
 
 /// Why a component does not fit the service.
 #[derive(Debug, thiserror::Error)]
@@ -53,8 +52,29 @@ pub enum EngineError {
     #[error("imports `{0}`, which is not offered (only {HOST} and an empty WASI 0.2 are)")]
     Import(String),
     /// Exports something else than a plugin does.
-    #[error("does not export `{PROCESSOR}`")]
+    #[error("does not export `{PROCESSOR}@{VERSION}`")]
     Export,
+    /// Wants a host function of a later version.
+    #[error(
+        "needs `{function}` of `{interface}`, a host function that this version of the service does not have: update the \
+         service, or build the plugin without it against wit/plugin.wit of version {VERSION}"
+    )]
+    HostFunction {
+        /// What it imports.
+        function: String,
+        /// Of which version.
+        interface: String,
+    },
+    /// Another major version, or none.
+    #[error(
+        "is built for `{found}`, but this service speaks `{interface}@{VERSION}`: build it against that wit/plugin.wit"
+    )]
+    Version {
+        /// What it imports or exports.
+        found: String,
+        /// What it should.
+        interface: &'static str,
+    },
     /// The names fit, the types do not.
     #[error("does not fit the plugin interface: {0}")]
     Types(String),
@@ -162,17 +182,7 @@ impl Runtime {
 
     /// Checks imports and exports.
     pub(super) fn link(&self, component: &Component) -> Result<Pre, EngineError> {
-        let ty = component.component_type();
-        for (name, _) in ty.imports(&self.engine) {
-            let offered = name.split('@').next() == Some(HOST)
-                || (WASI.iter().any(|package| name.starts_with(package)) && name.contains("@0.2."));
-            if !offered {
-                return Err(EngineError::Import(name.chars().take(200).collect()));
-            }
-        }
-        if ty.get_export(&self.engine, PROCESSOR).is_none() {
-            return Err(EngineError::Export);
-        }
+        fit::check(&component.component_type(), &self.engine)?;
         let types = |error: wasmtime::Error| EngineError::Types(format!("{error:#}").chars().take(500).collect());
         let pre: InstancePre<HostState> = self.linker.instantiate_pre(component).map_err(types)?;
         bindings::check(pre).map_err(types)

@@ -327,9 +327,12 @@ impl Deadline {
 
     /// Called at each tick on the guest's thread.
     pub(super) fn check(&mut self) -> Result<(), Stop> {
-        let now = thread_cpu_time();
-        let end = *self.cpu_end.get_or_insert(now + self.limit);
-        if now >= end || Instant::now() >= self.wall_end { Err(Stop::Timeout) } else { Ok(()) }
+        self.at(thread_cpu_time(), Instant::now())
+    }
+
+    fn at(&mut self, cpu: Duration, wall: Instant) -> Result<(), Stop> {
+        let end = *self.cpu_end.get_or_insert(cpu + self.limit);
+        if cpu >= end || wall >= self.wall_end { Err(Stop::Timeout) } else { Ok(()) }
     }
 }
 
@@ -397,6 +400,28 @@ mod tests {
         // A call of large events may write more.
         state.begin_process(Duration::from_secs(1), Arc::from(""), FILE_BYTES_MIN);
         assert_eq!(state.stage_file("f.txt", "x".repeat(2 * FILE_BYTES_MIN), false), Ok(()));
+    }
+
+    #[test]
+    fn a_call_ends_by_cpu_time_or_thirty_times_that_by_the_wall() {
+        let limit = Duration::from_millis(100);
+        let armed = || {
+            let mut deadline = Deadline { limit: Duration::ZERO, wall_end: Instant::now(), cpu_end: None };
+            deadline.arm(limit);
+            deadline
+        };
+        let (cpu, ms) = (Duration::from_secs(7), Duration::from_millis(1));
+        // Busy: its own time counts, from the first tick on.
+        let mut deadline = armed();
+        let wall = Instant::now();
+        assert_eq!(deadline.at(cpu, wall), Ok(()));
+        assert_eq!(deadline.at(cpu + limit - ms, wall), Ok(()));
+        assert_eq!(deadline.at(cpu + limit, wall), Err(Stop::Timeout));
+        // Kept from running: it spends no time of its own, and ends all the same.
+        let mut deadline = armed();
+        assert_eq!(deadline.at(cpu, deadline.wall_end - ms), Ok(()));
+        assert_eq!(deadline.wall_end.saturating_duration_since(Instant::now()).as_millis().div_ceil(1000), 3);
+        assert_eq!(deadline.at(cpu + ms, deadline.wall_end), Err(Stop::Timeout));
     }
 
     #[test]

@@ -43,7 +43,7 @@ pub struct Settings {
     pub memory_max: usize,
     /// Ceiling of a call's CPU time.
     pub timeout_max: Duration,
-    /// `PLUGIN_TRUSTED_KEYS`: whose signatures the service asks for.
+    /// Whose signatures count; none: nothing needs to be signed.
     pub trusted_keys: TrustedKeys,
     /// This program, to compile in a child as the service does; `None`: in this process.
     pub exe: Option<PathBuf>,
@@ -138,22 +138,23 @@ impl Pair {
     pub fn read(component: &Path, config: Option<&Path>) -> Result<Self, WorkbenchError> {
         let name = component.file_name().and_then(|name| name.to_str());
         let name = name.ok_or_else(|| WorkbenchError::Name(component.to_owned()))?.to_owned();
-        let wasm = read(component, COMPONENT_BYTES_MAX)?.into();
+        let wasm = read(component, COMPONENT_BYTES_MAX)?;
         let beside = component.with_extension("toml");
         let sidecar = match config {
             Some(path) => Some(read(path, SIDECAR_BYTES_MAX)?.into()),
             None => read_if_there(&beside, SIDECAR_BYTES_MAX)?,
         };
-        let signature = |path: &Path| {
-            let mut path = path.as_os_str().to_owned();
-            path.push(SIGNATURE_SUFFIX);
-            read_if_there(Path::new(&path), SIGNATURE_BYTES_MAX)
-        };
-        let sidecar_signature = signature(config.unwrap_or(&beside))?;
-        let signatures = Signatures { wasm: signature(component)?, sidecar: sidecar_signature };
         let dir = component.parent().unwrap_or(Path::new("")).to_owned();
-        let candidate = Candidate { file: name, dir, wasm, sidecar, signatures };
+        let signatures =
+            Signatures { wasm: signature_of(component)?, sidecar: signature_of(config.unwrap_or(&beside))? };
+        let candidate = Candidate { file: name, dir, wasm: wasm.into(), sidecar, signatures };
         Ok(Self { candidate })
+    }
+
+    /// The same pair as it would stand under another file name.
+    #[must_use]
+    pub fn named(self, file: &str) -> Self {
+        Self { candidate: Candidate { file: file.to_owned(), ..self.candidate } }
     }
 
     /// The same component with another sidecar.
@@ -161,9 +162,18 @@ impl Pair {
     /// # Errors
     /// The sidecar cannot be read or is too large.
     pub fn with_sidecar(&self, path: &Path) -> Result<Self, WorkbenchError> {
-        let sidecar = Some(read(path, SIDECAR_BYTES_MAX)?.into());
-        Ok(Self { candidate: Candidate { sidecar, ..self.candidate.clone() } })
+        let mut candidate = self.candidate.clone();
+        candidate.sidecar = Some(read(path, SIDECAR_BYTES_MAX)?.into());
+        candidate.signatures.sidecar = signature_of(path)?;
+        Ok(Self { candidate })
     }
+}
+
+/// The signature beside a file, if there is one.
+fn signature_of(path: &Path) -> Result<Option<Bytes>, WorkbenchError> {
+    let mut name = path.as_os_str().to_owned();
+    name.push(SIGNATURE_SUFFIX);
+    read_if_there(Path::new(&name), SIGNATURE_BYTES_MAX)
 }
 
 fn read(path: &Path, max: u64) -> Result<Vec<u8>, WorkbenchError> {
@@ -210,6 +220,7 @@ impl Workbench {
         let policy = plugin.sidecar.on_failure;
         // Every event is to be seen, whatever becomes of those before it: a desk goes on where the service stops.
         plugin.sidecar.on_failure = OnFailure::Quarantine;
+        plugin.sidecar.shadow = false;
         *plugin.budget.lock().unwrap_or_else(PoisonError::into_inner) = Budget::lenient();
         if flipped {
             plugin.sidecar.isolation = match plugin.sidecar.isolation {
@@ -237,14 +248,9 @@ fn live(runtime: Runtime, settings: &Settings) -> Result<Live, WorkbenchError> {
         }
     };
     let compiler = Compiler::new(settings.exe.clone(), CompileLimits::default(), cache);
-    Ok(Live::new(
-        runtime,
-        compiler,
-        ceilings(settings),
-        TrustedKeys::default(),
-        Requirements::nothing(),
-        Arc::default(),
-    )?)
+    // Signatures are a step of their own, so that what comes after a wrong one is seen, too.
+    let (trusted, required) = (TrustedKeys::default(), Requirements::nothing());
+    Ok(Live::new(runtime, compiler, ceilings(settings), trusted, required, Arc::default())?)
 }
 
 fn ceilings(settings: &Settings) -> Ceilings {
@@ -262,6 +268,16 @@ impl OnDesk {
     /// Manifest version.
     pub fn version(&self) -> &str {
         &self.plugin.manifest.version
+    }
+
+    /// Digest of the component, hex.
+    pub fn sha256(&self) -> &str {
+        &self.plugin.sha256
+    }
+
+    /// Digest of both files, hex, as `GET /plugins` has it.
+    pub fn pair(&self) -> &str {
+        &self.plugin.pair
     }
 
     /// `redactor` or `standard`.

@@ -135,6 +135,11 @@ fn check_warns_of_what_goes_live_but_not_as_wished() {
         let found = said.out.lines().find(|line| line.contains(text));
         assert!(found.is_some_and(|line| line.starts_with("warning")), "{text}: {}", said.out);
     }
+    let said = Desk::new(misbehave(), "mode = 'shadow'\n[config]\nmode = 'stamp'\nversion = 'v'\n");
+    let checked = said.check();
+    assert!(checked.code == 0 && checked.out.contains("warning  sidecar   mode = \"shadow\""), "{}", checked.out);
+    assert_eq!(said.run_json(&output("t", "x"))["events"][0]["data"]["stamp"], "v", "a desk shows what it would do");
+    let said = Desk::misbehaving("mode = 'reach'").check();
     let files = said.out.lines().find(|line| line.contains("wasi:filesystem")).unwrap();
     assert!(files.contains("the service grants nothing of it: there is no folder, calls will fail"), "{files}");
 }

@@ -48,6 +48,8 @@ pub(crate) struct Stage {
     host: Option<Arc<PluginHost>>,
     required: Required,
     trusted_keys: TrustedKeys,
+    memory_max: usize,
+    timeout_max: Duration,
     exe: Option<PathBuf>,
     compile: CompileLimits,
 }
@@ -63,6 +65,8 @@ impl Stage {
             host: None,
             required: Required::Redactors,
             trusted_keys: TrustedKeys::default(),
+            memory_max: 64 << 20,
+            timeout_max: Duration::from_millis(200),
             exe: None,
             compile: CompileLimits::default(),
         }
@@ -79,6 +83,12 @@ impl Stage {
             "" => TrustedKeys::default(),
             keys => TrustedKeys::read(keys).expect("keys"),
         };
+        self
+    }
+
+    /// Other ceilings than 64 MiB and 200 ms.
+    pub(crate) fn ceilings(mut self, memory: usize, timeout: Duration) -> Self {
+        (self.memory_max, self.timeout_max) = (memory, timeout);
         self
     }
 
@@ -137,8 +147,8 @@ impl Stage {
             },
             state_dir: self.path("state"),
             trusted_keys: self.trusted_keys.clone(),
-            memory_max: 64 << 20,
-            timeout_max: Duration::from_millis(200),
+            memory_max: self.memory_max,
+            timeout_max: self.timeout_max,
             exe: self.exe.clone(),
             compile: self.compile,
         };
@@ -195,6 +205,15 @@ pub(crate) fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
         assert!(Instant::now() < end, "not within {PATIENCE:?}: {what}");
         std::thread::sleep(Duration::from_millis(10));
     }
+}
+
+/// This thread's CPU time: the wall's depends on who else is busy.
+pub(crate) fn cpu_time() -> Duration {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    Duration::new(
+        now.tv_sec.try_into().expect("a time after the start"),
+        now.tv_nsec.try_into().expect("a part of a second"),
+    )
 }
 
 /// An event of task `t`.

@@ -26,7 +26,9 @@ fn refusal(stage: &mut Stage, file: &str) -> String {
 fn refused_candidates_say_why() {
     for (sidecar, reason) in [
         ("nosuch = true", "unknown field `nosuch`"),
-        ("mode = 'shadow'", "not supported by this version"),
+        ("mode = 'shadow'\nrequired = true", "cannot be required"),
+        ("mode = 'shadow'\n[config]\nrole = 'redactor'", "only beside an enforcing redactor of its name"),
+        ("mode = 'shadow'\nkinds = ['task:*']\n[config]\nrole = 'redactor'", "narrows the kinds of a redactor"),
         ("sha256 = 'ff'", "write NAME.wasm first"),
         ("memory = '1MiB'", "init failed: memory"),
         ("[config]\nmode = 'bad-manifest'", "is not [a-z][a-z0-9-]{0,39}"),

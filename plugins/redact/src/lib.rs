@@ -3,14 +3,15 @@
 //! a text what [`tokens`], [`names`] with [`assign`], [`url`], [`block`] and [`command`] know, [`value`] tells secrets from
 //! placeholders, and [`stream`] joins what the agent said in pieces.
 //!
-//! The rules are no regular expressions: each is a literal, found by one Aho-Corasick pass, and a run of byte classes after
-//! it. That is linear too, and it knows when a text ends in the middle of a secret, which `hold` needs.
+//! The rules are no regular expressions: each is a literal, which [`finder`] finds, and a run of byte classes after it. That
+//! is linear too, and it knows when a text ends in the middle of a secret, which `hold` needs.
 
 mod assign;
 mod block;
 mod command;
 mod config;
 mod event;
+mod finder;
 mod json;
 mod names;
 mod plugin;

@@ -1,11 +1,10 @@
 //! One pass over one text: every literal that can begin a secret, then the rule that the literal belongs to. A scan says
 //! what it found for certain, and what the end of the text leaves open.
 
-use aho_corasick::{AhoCorasick, MatchKind};
-
 use crate::{
     assign, block, command,
     config::{Checked, ConfigError},
+    finder::{Case, Finder, Hit, TooLarge},
     names::Names,
     tokens::{TOKENS, Token},
     url,
@@ -64,7 +63,7 @@ pub(crate) struct Found {
 
 /// The rules, compiled. One for all texts.
 pub(crate) struct Scanner {
-    automaton: AhoCorasick,
+    finder: Finder,
     anchors: Vec<Anchor>,
     names: Names,
     values: Vec<String>,
@@ -84,7 +83,7 @@ enum Anchor {
     Url,
     Block,
     Command,
-    Value(usize),
+    Value,
     /// An escape that can hide a literal.
     Escape,
 }
@@ -96,6 +95,18 @@ const ESCAPES: &[&str] = &["\\u002", "\\u003", "\\u004", "\\u005", "\\u006", "\\
 const VALUE_PART_MIN: usize = 3;
 /// Longest literal, so how far back from the end of a text an unfinished one may begin.
 const TAIL_MAX: usize = 40;
+
+// === impl Anchor ===
+
+impl Anchor {
+    /// How the literals are spelled that lead there.
+    fn case(self) -> Case {
+        match self {
+            Self::Token(_) | Self::Block | Self::Value => Case::Exact,
+            Self::Name | Self::Url | Self::Command | Self::Escape => Case::Any,
+        }
+    }
+}
 
 // === impl Found ===
 
@@ -146,10 +157,10 @@ impl Scanner {
     pub(crate) fn new(config: Checked) -> Result<Self, ConfigError> {
         let disabled = config.disable;
         let on = |code: &str| !disabled.iter().any(|off| off == code);
-        let mut patterns: Vec<String> = Vec::new();
+        let mut literals: Vec<(&str, Case)> = Vec::new();
         let mut anchors = Vec::new();
-        let mut put = |pattern: &str, anchor| {
-            patterns.push(pattern.to_owned());
+        let mut put = |literal, anchor: Anchor| {
+            literals.push((literal, anchor.case()));
             anchors.push(anchor);
         };
         let tokens = TOKENS.iter().filter(|token| on(token.code));
@@ -173,19 +184,12 @@ impl Scanner {
         if on("password") {
             command::ANCHORS.iter().for_each(|anchor| put(anchor, Anchor::Command));
         }
-        for (index, value) in config.values.iter().enumerate() {
-            put(value, Anchor::Value(index));
-        }
+        config.values.iter().for_each(|value| put(value, Anchor::Value));
         ESCAPES.iter().for_each(|escape| put(escape, Anchor::Escape));
-        let automaton = AhoCorasick::builder()
-            .ascii_case_insensitive(true)
-            .match_kind(MatchKind::Standard)
-            .kind(Some(aho_corasick::AhoCorasickKind::DFA))
-            .build(&patterns)
-            .map_err(|_| ConfigError::TooLarge)?;
+        let finder = Finder::new(literals).map_err(|TooLarge| ConfigError::TooLarge)?;
         let mut literals: Vec<&'static str> = tokens.map(|token| token.prefix).collect();
         literals.sort_unstable();
-        Ok(Self { automaton, anchors, names, values: config.values, allow: config.allow, disabled, beheaded, literals })
+        Ok(Self { finder, anchors, names, values: config.values, allow: config.allow, disabled, beheaded, literals })
     }
 
     pub(crate) fn names(&self) -> &Names {
@@ -203,19 +207,18 @@ impl Scanner {
     /// Whether undecoded JSON may hold something that a scan of its strings would find. Errs only to yes. With `stream`,
     /// what reaches the end of a string counts too.
     pub(crate) fn plausible(&self, raw: &[u8], stream: bool) -> bool {
-        self.automaton.find_overlapping_iter(raw).any(|hit| match self.anchors[hit.pattern().as_usize()] {
-            Anchor::Token(token) => token.plausible(raw, hit.start()),
-            Anchor::Name => self.names.plausible(raw, hit.start(), hit.end()),
-            Anchor::Url => url::plausible(raw, hit.end(), stream),
-            Anchor::Command => command::plausible(raw, hit.start()),
-            Anchor::Block | Anchor::Escape => true,
-            Anchor::Value(index) => raw[hit.start()..].starts_with(self.values[index].as_bytes()),
+        self.finder.any(raw, |Hit { literal, start, end }| match self.anchors[literal] {
+            Anchor::Token(token) => token.plausible(raw, start),
+            Anchor::Name => self.names.plausible(raw, start, end),
+            Anchor::Url => url::plausible(raw, end, stream),
+            Anchor::Command => command::plausible(raw, start),
+            Anchor::Block | Anchor::Escape | Anchor::Value => true,
         })
     }
 
     /// Whether a decoded string holds any literal at all.
     pub(crate) fn has_literal(&self, text: &str) -> bool {
-        self.automaton.is_match(text)
+        self.finder.any(text.as_bytes(), |_| true)
     }
 
     /// Whether the first bytes of a text, undecoded, may be the rest of what an earlier text began. `whole`: they are all.
@@ -241,12 +244,11 @@ impl Scanner {
             self.scan_head(text, edge, &mut found);
         }
         let mut name_until = 0;
-        for hit in self.automaton.find_overlapping_iter(bytes) {
-            let (start, end) = (hit.start(), hit.end());
+        for Hit { literal, start, end } in self.finder.all(bytes) {
             if start < found.until {
                 continue;
             }
-            match self.anchors[hit.pattern().as_usize()] {
+            match self.anchors[literal] {
                 Anchor::Token(token) => token.find(text, start, 0, edge, &mut found),
                 // A name may hold several of the words that names are known by: it is looked at once.
                 Anchor::Name if start >= name_until => {
@@ -256,10 +258,7 @@ impl Scanner {
                 Anchor::Url => url::find(text, start, end, edge, &mut found),
                 Anchor::Block => block::find(text, start, edge, &mut found),
                 Anchor::Command => command::find(text, start, end, edge, &mut found),
-                Anchor::Value(index) if part(text, start..).starts_with(&self.values[index]) => {
-                    found.add(start, start, end, "value")
-                }
-                Anchor::Value(_) => {}
+                Anchor::Value => found.add(start, start, end, "value"),
             }
         }
         if edge == Edge::Open {

@@ -32,6 +32,8 @@ pub mod host;
 pub mod json;
 pub mod plugin;
 
+#[cfg(any(target_family = "wasm", test))]
+mod arena;
 #[cfg(target_family = "wasm")]
 mod guest;
 #[cfg(not(target_family = "wasm"))]
@@ -94,7 +96,7 @@ macro_rules! export {
 
                 #[unsafe(export_name = "cabi_post_task-logger:plugin/processor@1.0.0#process")]
                 unsafe extern "C" fn post_process(answer: *mut u8) {
-                    unsafe { $crate::__private::post_process::<$plugin>(answer) }
+                    unsafe { $crate::__private::post_process(answer) }
                 }
             }
         };

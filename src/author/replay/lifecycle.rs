@@ -167,7 +167,7 @@ fn end(mut result: Map<String, Value>) -> Option<Told> {
     }
     for (key, value) in renamed_back(result, &OF_RESULT) {
         // That it failed counts before the chain; a plugin may have changed the text of it.
-        if key != "status" || !failed {
+        if key != "status" || !failed || kind == "task:failed" {
             data.insert(key, value);
         }
     }

@@ -178,6 +178,10 @@ impl Workbench {
                 &format!("asks for timeout {wish:?}, but PLUGIN_TIMEOUT_MAX is {granted:?}: it gets that"),
             );
         }
+        if granted.shadow {
+            let text = "mode = \"shadow\": it runs beside the chain and writes nothing; a redactor only beside an enforcing one of its name";
+            found.warn("sidecar", text);
+        }
         if granted.on_failure == OnFailure::Halt {
             found.warn("sidecar", "on_failure = \"halt\": one event that it fails on stops the whole service");
         }

@@ -144,6 +144,8 @@ pub fn measure(settings: &Settings, pair: &Pair, load: &Load) -> Result<Figures,
     let prove = |isolation: Option<Isolation>| {
         let mut plugin = live.prove(&pair.candidate).map_err(|error| refused(error.to_string()))?;
         plugin.sidecar.isolation = isolation.unwrap_or(plugin.sidecar.isolation);
+        // A shadow is measured as if it decided.
+        plugin.sidecar.shadow = false;
         Ok::<_, MeasureError>(Arc::new(plugin))
     };
     let plugin = prove(None)?;
