@@ -49,6 +49,8 @@ pub struct LaneChain {
     /// Events of keys that wait, counted for who holds them.
     held: HashMap<Key, Share>,
     heartbeat: Option<Arc<Heartbeat>>,
+    /// The state of keys that have none.
+    no_state: Arc<str>,
 }
 
 /// What one pass over consecutive events made.
@@ -115,7 +117,8 @@ impl LaneChain {
         let generation = Arc::clone(&live.current().generation);
         let kept = generation.plugins.iter().map(|_| None).collect();
         let watching = generation.shadows.iter().map(Watching::new).collect();
-        Self { live, generation, kept, watching, held: HashMap::new(), heartbeat: None }
+        let no_state = Arc::from("");
+        Self { live, generation, kept, watching, held: HashMap::new(), heartbeat: None, no_state }
     }
 
     /// Beats before every guest call, so that a long bisection does not look like a standstill.
@@ -274,7 +277,8 @@ impl LaneChain {
                 let mut answer = match memo.take_if(|memo| memo.plugin == at && memo.is_about(&wanted, &slots)) {
                     Some(memo) => memo.answer,
                     None => {
-                        let mut state = states.get(plugin.name()).map_or_else(|| Arc::from(""), Arc::clone);
+                        let mut state =
+                            states.get(plugin.name()).map_or_else(|| Arc::clone(&self.no_state), Arc::clone);
                         let mut budget = lock(&plugin.budget).clone();
                         let question = Question { at, plugin, task, flush };
                         self.ask(&question, &inputs, &mut state, &mut budget, false)?

@@ -8,6 +8,7 @@
     reason = "a test that cannot go on has failed, and says why"
 )]
 
+mod author_commands;
 mod bad_input;
 mod chaos;
 mod checker;
