@@ -97,6 +97,18 @@ const VALUE_PART_MIN: usize = 3;
 /// Longest literal, so how far back from the end of a text an unfinished one may begin.
 const TAIL_MAX: usize = 40;
 
+// === impl Context ===
+
+impl Context {
+    /// Bytes of the text that it stands for, as far as it tells.
+    pub(crate) fn len(&self) -> usize {
+        match self {
+            Self::Text(text) => text.len(),
+            Self::Value { taken, .. } => *taken,
+        }
+    }
+}
+
 // === impl Found ===
 
 impl Found {
