@@ -1,5 +1,7 @@
 //! Guests written to break the service: each is contained, costs its event alone, and leaves nothing behind.
 
 mod abi;
-mod loading;
 pub(crate) mod components;
+mod loading;
+mod misdeeds;
+mod service;

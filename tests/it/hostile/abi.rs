@@ -13,7 +13,9 @@ use crate::guests::{Log, Stage, entry, outputs, run};
 fn costs_its_event_only(name: &str, component: &[u8], class: &str) {
     let mut stage = Stage::new();
     // Short: what never ends is met several times until it stands alone.
-    stage.put_bytes("hostile.toml", b"timeout = '30ms'").put_bytes("hostile.wasm", component);
+    let timeout = if class == "timeout" { "30ms" } else { "1s" };
+    let sidecar = format!("timeout = '{timeout}'");
+    stage.put_bytes("hostile.toml", sidecar.as_bytes()).put_bytes("hostile.wasm", component);
     let host = stage.start();
     let shown = entry(&host, "hostile.wasm").unwrap();
     assert_eq!(shown["state"], "live", "{name}: {shown}");
@@ -75,7 +77,11 @@ fn a_lying_answer_costs_its_event_only() {
         ("a list that is longer than the memory", answer(0, list, 10_000_000), "trap"),
         ("a list of the greatest length", answer(0, list, 0x7fff_ffff), "trap"),
         ("a length whose bytes overflow", answer(0, list, 0x1555_5556), "trap"),
-        ("a list of millions that is there", format!("{}{}", grown(60), answer(0, "(local.get $i)", 5_000_000)), "trap"),
+        (
+            "a list of millions that is there",
+            format!("{}{}", grown(60), answer(0, "(local.get $i)", 5_000_000)),
+            "trap",
+        ),
         ("an empty list", answer(0, list, 0), "verdicts"),
         ("a misaligned list", answer(0, &format!("(i32.add {list} (i32.const 2))"), 1), "trap"),
         ("a list beyond the memory", answer(0, "(i32.const -16)", 1), "trap"),
@@ -128,6 +134,7 @@ fn code_that_traps_or_never_ends_costs_its_event_only() {
     let spin = "(loop $on (br $on))";
     for (name, core, misdeed, class) in [
         ("a trap", "", "unreachable", "trap"),
+        ("an exception that nobody catches", "(tag $thrown)", "(throw $thrown)", "trap"),
         ("an access beyond the memory", "", "(drop (i32.load (i32.const -4)))", "trap"),
         ("a division by zero", "", "(drop (i32.div_u (i32.const 1) (local.get $i)))", "trap"),
         ("an empty table's entry", "(table 1 funcref)", "(call_indirect (i32.const 0))", "trap"),
@@ -153,9 +160,30 @@ fn code_that_traps_or_never_ends_costs_its_event_only() {
             "(loop $on (br_if $on (i32.ne (table.grow $t (ref.null func) (i32.const 65536)) (i32.const -1)))) unreachable",
             "trap",
         ),
-        ("logging without end", "", "(loop $on (call $log (i32.const 3) (i32.const 1024) (i32.const 8)) (br $on))", "trap"),
-        ("counting without end", "", "(loop $on (call $count (i32.const 1024) (i32.const 7) (i32.const -1)) (br $on))", "timeout"),
-        ("states without end", "", "(loop $on (call $set-state (i32.const 1024) (i32.const 65536)) (br $on))", "timeout"),
+        (
+            "collected memory without end",
+            "(type $array (array (mut i32))) (global $kept (mut (ref null $array)) (ref.null $array))",
+            "(loop $on (global.set $kept (array.new_default $array (i32.const 1000000))) (br $on))",
+            "memory",
+        ),
+        (
+            "logging without end",
+            "",
+            "(loop $on (call $log (i32.const 3) (i32.const 1024) (i32.const 8)) (br $on))",
+            "trap",
+        ),
+        (
+            "counting without end",
+            "",
+            "(loop $on (call $count (i32.const 1024) (i32.const 7) (i32.const -1)) (br $on))",
+            "timeout",
+        ),
+        (
+            "states without end",
+            "",
+            "(loop $on (call $set-state (i32.const 1024) (i32.const 65536)) (br $on))",
+            "timeout",
+        ),
         (
             "annotations without end",
             "(data (i32.const 4096) \"{}\")",
@@ -194,9 +222,47 @@ fn code_where_only_data_is_expected_costs_its_event_only() {
         ("a realloc that traps", "unreachable", "trap"),
         ("a realloc that never ends", "(loop $on (br $on))", "timeout"),
         ("a realloc that points beyond the memory", "(return (i32.const -8))", "trap"),
-        ("a realloc that points to the memory's end", "(return (i32.sub (i32.shl (memory.size) (i32.const 16)) (i32.const 8)))", "trap"),
+        (
+            "a realloc that points to the memory's end",
+            "(return (i32.sub (i32.shl (memory.size) (i32.const 16)) (i32.const 8)))",
+            "trap",
+        ),
         ("a realloc that calls the host", log, "trap"),
     ] {
         costs_its_event_only(name, &Hostile { realloc: &asked(realloc), ..Hostile::default() }.build(), class);
     }
+}
+
+#[test]
+fn resources_without_end_cost_their_event_only() {
+    let made = |component: &str, name: &str, import: &str, misdeed: &str| {
+        let component = format!("{component} (core instance $made (export \"make\" (func ${name})))");
+        let core = format!("(import \"made\" \"make\" (func $make {import}))");
+        Hostile {
+            component: &component,
+            with: "(with \"made\" (instance $made))",
+            core: &core,
+            misdeed,
+            ..Hostile::default()
+        }
+        .build()
+    };
+    let own = made(
+        "(type $r (resource (rep i32))) (core func $new (canon resource.new $r))",
+        "new",
+        "(param i32) (result i32)",
+        "(loop $on (drop (call $make (i32.const 1))) (br $on))",
+    );
+    costs_its_event_only("its own", &own, "trap");
+    let hosts = made(
+        r#"(import "wasi:io/streams@0.2.0" (instance $streams (export "output-stream" (type (sub resource)))))
+        (alias export $streams "output-stream" (type $stream))
+        (import "wasi:cli/stdout@0.2.0" (instance $stdout (export "output-stream" (type $s (eq $stream)))
+          (export "get-stdout" (func (result (own $s))))))
+        (core func $get (canon lower (func $stdout "get-stdout")))"#,
+        "get",
+        "(result i32)",
+        "(loop $on (drop (call $make)) (br $on))",
+    );
+    costs_its_event_only("the host's", &hosts, "trap");
 }

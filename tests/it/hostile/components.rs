@@ -22,7 +22,7 @@ pub(crate) struct Hostile<'a> {
     pub(crate) post: &'a str,
     /// Instructions before memory is handed out; `$size` is what is asked for.
     pub(crate) realloc: &'a str,
-    /// Further fields of the core module.
+    /// Further fields of the core module, imports first.
     pub(crate) core: &'a str,
     /// Further fields of the component, before the core module.
     pub(crate) component: &'a str,
@@ -121,7 +121,10 @@ impl Hostile<'_> {
         let data: String = data.iter().map(|byte| format!("\\{byte:02x}")).collect();
         let role = u8::from(!self.redactor);
         let pair = |at: usize, (text, units): (usize, usize)| {
-            format!("(i32.store (i32.const {at}) (i32.const {text})) (i32.store (i32.const {}) (i32.const {units}))", at + 4)
+            format!(
+                "(i32.store (i32.const {at}) (i32.const {text})) (i32.store (i32.const {}) (i32.const {units}))",
+                at + 4
+            )
         };
         // The lists of one text each stand at 640; the manifest at 512.
         let texts = [pair(516, name), pair(524, version), pair(640, star), pair(648, file), pair(656, code)].concat();
@@ -134,11 +137,11 @@ impl Hostile<'_> {
     (import "host" "set-state" (func $set-state (param i32 i32)))
     (import "host" "append-file" (func $append (param i32 i32 i32 i32)))
     (import "host" "annotate" (func $annotate (param i32 i32)))
+    {core}
     (global $top (mut i32) (i32.const {HEAP}))
     (global $poisoned (mut i32) (i32.const 0))
     (global $answer (mut i32) (i32.const 0))
     (data (i32.const {TEXTS}) "{data}")
-    {core}
     (func $alloc (param $size i32) (result i32) (local $at i32) (local $pages i32)
       (local.set $at (i32.and (i32.add (global.get $top) (i32.const 15)) (i32.const -16)))
       (global.set $top (i32.add (local.get $at) (local.get $size)))
@@ -214,11 +217,12 @@ const PROCESS: &str = r#"(param "task" (option string)) (param "events" (list $e
 /// The exported instance. Types of an exported function must be exported with it, which an instance of a component does.
 fn exports() -> String {
     let each = |line: fn(&str, &str) -> String| TYPES.map(|(name, shape)| line(name, shape)).join("\n    ");
-    let imported = each(|name, shape| {
-        format!(r#"(type ${name}' {shape}) (import "import-{name}" (type ${name} (eq ${name}')))"#)
-    });
+    let imported =
+        each(|name, shape| format!(r#"(type ${name}' {shape}) (import "import-{name}" (type ${name} (eq ${name}')))"#));
     // The same once more under other names, of exported types only.
-    let renamed = |text: &str| TYPES.iter().fold(text.to_owned(), |text, (name, _)| text.replace(&format!("${name}"), &format!("$out-{name}")));
+    let renamed = |text: &str| {
+        TYPES.iter().fold(text.to_owned(), |text, (name, _)| text.replace(&format!("${name}"), &format!("$out-{name}")))
+    };
     let exported = TYPES
         .map(|(name, shape)| {
             format!(r#"(type $new-{name} {}) (export $out-{name} "{name}" (type $new-{name}))"#, renamed(shape))
