@@ -50,11 +50,6 @@ impl Secret {
         Self { plain, forms }
     }
 
-    /// As it is.
-    pub(crate) fn plain(&self) -> &str {
-        &self.plain
-    }
-
     /// A text that holds it plainly and encoded.
     pub(crate) fn text(&self) -> String {
         let encoded = String::from_utf8(base64(format!("password={}", self.plain).as_bytes())).unwrap();

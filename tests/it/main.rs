@@ -25,5 +25,6 @@ mod redis_server;
 mod rig;
 mod sessions;
 mod source;
+mod split_secrets;
 mod swap;
 mod tidy;

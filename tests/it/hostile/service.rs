@@ -75,7 +75,6 @@ fn what_is_deeply_nested_can_be_read_after_a_restart() {
     assert!(metadata["deep"].is_string(), "{metadata}");
     node.terminate();
     assert!(!logs.contains("cannot be read") && !logs.contains("another format"), "{logs}");
-    Stream::of_embedded(&rig.root().join("stream")).prove(&rig.logs(), &[]);
 }
 
 /// Resident memory of a process now and at most, in KiB.
@@ -88,7 +87,7 @@ fn memory(node: &Node) -> (u64, u64) {
     (field("VmRSS:"), field("VmHWM:"))
 }
 
-/// Modes whose damage would add up, with the KiB that each leaves on disk for an event.
+/// Modes whose damage would add up, and their roles.
 const FLOODS: [(&str, &str); 9] = [
     ("log-flood", "standard"),
     ("memory", "standard"),
@@ -106,7 +105,7 @@ fn the_memory_stays_flat_over_two_hundred_rounds_of_the_worst() {
     let rig = Rig::embedded();
     for (mode, role) in FLOODS {
         let sidecar = format!(
-            "timeout = '50ms'\n[config]\nmode = '{mode}'\nname = '{mode}'\nrole = '{role}'\nmatch = 'poison-{mode}-'\nfiles = ['{mode}.txt']\nuntil = 'nowhere'\n"
+            "timeout = '20ms'\n[config]\nmode = '{mode}'\nname = '{mode}'\nrole = '{role}'\nmatch = 'poison-{mode}-'\nfiles = ['{mode}.txt']\nuntil = 'nowhere'\n"
         );
         rig.put_guest(mode, &sidecar);
     }
