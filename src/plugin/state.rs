@@ -12,6 +12,7 @@ use wasmtime::{ResourceLimiter, component::ResourceTable};
 use wasmtime_wasi::{WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
 
 use super::{ExtraWrite, sink::Sink};
+use crate::{json::depth, layout::documents::DEPTH_MAX};
 
 /// Longest plugin state, in bytes.
 pub(super) const STATE_BYTES_MAX: usize = 64 << 10;
@@ -102,6 +103,8 @@ pub(super) enum Stop {
     StateTooLong,
     #[error("annotated with something that is not a JSON object")]
     NotAnObject,
+    #[error("annotated with JSON that is nested deeper than {DEPTH_MAX}")]
+    TooDeep,
     #[error("exceeded a quota")]
     Quota,
     #[error("used a host function in init that is for process only")]
@@ -193,7 +196,10 @@ impl HostState {
         if hides && self.sink.is_none() {
             message = format!("({} bytes, not shown)", message.len());
         } else {
-            message.truncate(message.floor_char_boundary(LOG_BYTES_MAX));
+            if message.len() > LOG_BYTES_MAX {
+                // A copy: a line cut in place keeps all of its memory until the call ends, and lines may be very long.
+                message = message.get(..message.floor_char_boundary(LOG_BYTES_MAX)).unwrap_or_default().to_owned();
+            }
             if message.contains(char::is_control) {
                 // A guest's newline must not begin a line of the service's log.
                 message = message.replace(char::is_control, " ");
@@ -242,6 +248,9 @@ impl HostState {
     pub(super) fn stage_annotation(&mut self, json: &str) -> Result<(), Stop> {
         self.in_process()?;
         self.annotation_bytes_left = self.annotation_bytes_left.checked_sub(json.len()).ok_or(Stop::Quota)?;
+        if depth(json) > DEPTH_MAX {
+            return Err(Stop::TooDeep);
+        }
         let more: Map<String, Value> = serde_json::from_str(json).map_err(|_| Stop::NotAnObject)?;
         match &mut self.staged.annotation {
             Some(known) => known.extend(more),
@@ -371,7 +380,9 @@ mod tests {
         // A character of three bytes lies across the cut.
         let long = format!("{}\u{20ac}", "x".repeat(LOG_BYTES_MAX - 1));
         assert_eq!(state.stage_log(Level::Warn, long), Ok(()));
-        assert_eq!(state.staged.logs[0].1.len(), LOG_BYTES_MAX - 1);
+        let line = &state.staged.logs[0].1;
+        assert_eq!(line.len(), LOG_BYTES_MAX - 1);
+        assert!(line.capacity() <= LOG_BYTES_MAX, "the rest is not kept in memory");
         assert_eq!(state.stage_log(Level::Warn, "two\nlines\u{1b}[0m".to_owned()), Ok(()));
         assert_eq!(state.staged.logs[1].1, "two lines [0m");
         for _ in 2..LOG_LINES_MAX {

@@ -161,6 +161,11 @@ impl Rig {
         fs::rename(staged, self.plugins_dir().join(name)).unwrap();
     }
 
+    /// Removes a file from the folder of plugins.
+    pub(crate) fn take_file(&self, name: &str) {
+        fs::remove_file(self.plugins_dir().join(name)).unwrap();
+    }
+
     /// `LOGS_DIR`.
     pub(crate) fn logs(&self) -> PathBuf {
         self.root.path().join("logs")
@@ -227,6 +232,20 @@ impl Rig {
         node
     }
 
+    /// Waits until an event of each task that is posted now stands in the task's files, so all before it do.
+    #[track_caller]
+    pub(crate) fn settle(&self, node: &Node, tasks: &[&str]) {
+        let one =
+            |task: &&str| serde_json::json!({"type": "task:thinking", "task_id": task, "data": {"content": "last"}});
+        let ids = node.append(&tasks.iter().map(one).collect::<Vec<_>>());
+        for (task, id) in tasks.iter().zip(ids) {
+            let file = self.logs().join(task).join("03-agent-output.jsonl");
+            eventually("the last event is written", || {
+                fs::read_to_string(&file).is_ok_and(|text| text.contains(&format!("\"id\":\"{id}\"")))
+            });
+        }
+    }
+
     /// Waits until the published position has reached the stream's end.
     #[track_caller]
     pub(crate) fn wait_published(&self, redis: &mut redis::Connection) {
@@ -283,6 +302,11 @@ impl Node {
         &self.address
     }
 
+    /// Its process id, to read what it uses.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Status and body of a GET; status 0 when nobody answers.
     pub(crate) fn get(&self, path: &str) -> (u16, String) {
         let agent: ureq::Agent = ureq::Agent::config_builder()
@@ -301,10 +325,26 @@ impl Node {
 
     /// Status of a POST; 0 when nobody answers.
     pub(crate) fn post(&self, path: &str, body: &str) -> u16 {
+        self.post_answer(path, body).0
+    }
+
+    /// Status and body of what a POST is answered with; status 0 when nobody answers.
+    pub(crate) fn post_answer(&self, path: &str, body: &str) -> (u16, String) {
         let config = ureq::Agent::config_builder().http_status_as_error(false);
         let agent: ureq::Agent = config.timeout_global(Some(Duration::from_secs(10))).build().into();
-        let sent = agent.post(format!("{}{path}", self.address)).content_type("application/json").send(body);
-        sent.map_or(0, |answer| answer.status().as_u16())
+        match agent.post(format!("{}{path}", self.address)).content_type("application/json").send(body) {
+            Ok(mut answer) => (answer.status().as_u16(), answer.body_mut().read_to_string().unwrap_or_default()),
+            Err(_) => (0, String::new()),
+        }
+    }
+
+    /// Posts events and returns their ids.
+    #[track_caller]
+    pub(crate) fn append(&self, events: &[Value]) -> Vec<String> {
+        let (status, answer) = self.post_answer("/events", &Value::from(events).to_string());
+        assert_eq!(status, 200, "{answer}");
+        let answer: Value = serde_json::from_str(&answer).unwrap();
+        answer["ids"].as_array().unwrap().iter().map(|id| id.as_str().unwrap().to_owned()).collect()
     }
 
     /// The body of a GET as JSON; null when there is none.
@@ -323,10 +363,6 @@ impl Node {
     /// What it logged so far.
     pub(crate) fn log(&self) -> String {
         self.log.lock().unwrap().clone()
-    }
-
-    pub(crate) fn pid(&self) -> u32 {
-        self.child.id()
     }
 
     pub(crate) fn is_running(&mut self) -> bool {
