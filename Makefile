@@ -22,7 +22,17 @@ ARGS ?=
 started = begin=$$(date +%s)
 finished = echo "$@: $$(( $$(date +%s) - begin )) s"
 
-.PHONY: build setup setup-redis plugins guests conformance-rust demo serve test test-task-logger bench bench-crossing lint clean help
+# The guests of tests/conformance, one for each language.
+CONFORMANCE := rust python js c
+# What a plugin in C is built with: clang and wasi-libc; rustup's toolchain has the linker that makes components.
+C_TEMPLATE := plugins/templates/c
+COMPONENT_LD = $(shell rustc --print sysroot)/lib/rustlib/$(shell rustc -vV | sed -n 's/^host: //p')/bin/wasm-component-ld
+C_FLAGS := --target=wasm32-wasi -mexec-model=reactor -std=c11 -O2 -Wall -Wextra -Werror
+# What plugins in Python and JavaScript are built with: the templates' own set-up, in a folder of ours.
+PYTHON_TOOLS := target/tools/python
+JS_TOOLS := target/tools/js
+
+.PHONY: build setup setup-redis setup-c setup-python setup-js setup-minisign plugins guests conformance $(CONFORMANCE:%=conformance-%) demo serve test test-task-logger bench bench-crossing lint clean help
 
 help: ## Show this
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 18
@@ -39,6 +49,36 @@ setup-redis: ## Install redis-server, for tests and benchmark
 		&& apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends redis-server; \
 	} || { echo 'redis-server is missing: install it (Debian, Ubuntu: `sudo apt-get install redis-server`)'; exit 1; }
 
+setup-c: setup ## Install clang for WebAssembly, for the conformance guest in C
+	@works() { echo 'int main(void) { return 0; }' | clang --target=wasm32-wasi -x c - -o /dev/null 2>/dev/null; }; \
+	works || { \
+		[ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null \
+		&& apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends \
+			clang lld wasi-libc libclang-rt-dev-wasm32 && works; \
+	} || { echo 'clang cannot build for wasm32-wasi: install it (Debian, Ubuntu: `sudo apt-get install clang lld wasi-libc libclang-rt-dev-wasm32`)'; exit 1; }
+
+setup-python: ## Install Python, for the conformance guest in Python
+	@works() { python3 -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; }; \
+	works || { \
+		[ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null \
+		&& apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends python3 python3-venv \
+		&& works; \
+	} || { echo 'Python from 3.11 on with venv is missing: install it (Debian, Ubuntu: `sudo apt-get install python3-venv`)'; exit 1; }
+
+setup-js: ## Install Node.js, for the conformance guest in JavaScript
+	@works() { command -v npm >/dev/null && node -e 'process.exit(Number(parseInt(process.versions.node) < 18))' 2>/dev/null; }; \
+	works || { \
+		[ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null \
+		&& apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends nodejs npm \
+		&& works; \
+	} || { echo 'Node.js from 18 on with npm is missing: install it (Debian, Ubuntu: `sudo apt-get install nodejs npm`)'; exit 1; }
+
+setup-minisign: ## Install minisign, to cross-check signatures in tests
+	@command -v minisign >/dev/null || { \
+		[ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null \
+		&& apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends minisign; \
+	} || { echo 'minisign is missing: install it (Debian, Ubuntu: `sudo apt-get install minisign`)'; exit 1; }
+
 plugins: setup ## Build the bundled plugins into target/plugins
 	cargo build $(CARGO_FLAGS) --profile plugin --target $(PLUGIN_TARGET) $(PLUGINS:%=-p %)
 	@mkdir -p target/plugins
@@ -52,11 +92,45 @@ plugins: setup ## Build the bundled plugins into target/plugins
 guests: setup ## Build the misbehaving plugins of the tests
 	cargo build $(CARGO_FLAGS) --release --target $(PLUGIN_TARGET) -p guests
 
-conformance-rust: setup ## Build the conformance guest in Rust
+conformance: $(CONFORMANCE:%=conformance-%) ## Build the guests of the conformance suite, one for each language
+
+conformance-rust: setup
 	cargo build $(CARGO_FLAGS) --release --target $(PLUGIN_TARGET) -p conformance-rust
 	@mkdir -p target/conformance
 	@install -m 0644 $(GUEST_DIR)/conformance_rust.wasm target/conformance/.rust.wasm.new
 	@mv target/conformance/.rust.wasm.new target/conformance/rust.wasm
+
+conformance-c: setup-c
+	@mkdir -p target/conformance
+	clang $(C_FLAGS) -I$(C_TEMPLATE) -fuse-ld=$(COMPONENT_LD) -Wl,--component-type,wit/plugin.wit -Wl,--strip-debug \
+		tests/conformance/c/conformance.c $(C_TEMPLATE)/json.c $(C_TEMPLATE)/bindings/*.c -o target/conformance/.c.wasm.new
+	@mv target/conformance/.c.wasm.new target/conformance/c.wasm
+
+conformance-python: setup-python target/conformance/python.wasm
+
+# From a copy: Python compiles its modules beside them.
+target/conformance/python.wasm: tests/conformance/python/guest.py wit/plugin.wit $(PYTHON_TOOLS)/.venv/done
+	@mkdir -p $(@D) $(PYTHON_TOOLS)/guest
+	install -m 0644 $< $(PYTHON_TOOLS)/guest
+	$(PYTHON_TOOLS)/.venv/bin/componentize-py --quiet --wit-path wit --world plugin \
+		componentize --python-path $(PYTHON_TOOLS)/guest guest -o $(@D)/.$(@F).new
+	@mv $(@D)/.$(@F).new $@
+
+$(PYTHON_TOOLS)/.venv/done: $(addprefix plugins/templates/python/,Makefile requirements.txt)
+	@mkdir -p $(PYTHON_TOOLS)
+	install -m 0644 $^ $(PYTHON_TOOLS)
+	$(MAKE) --no-print-directory -C $(PYTHON_TOOLS) setup
+
+conformance-js: setup-js target/conformance/js.wasm
+
+target/conformance/js.wasm: tests/conformance/js/guest.js wit/plugin.wit $(JS_TOOLS)/node_modules/.done
+	@mkdir -p $(@D)
+	node $(JS_TOOLS)/build.mjs $< $@ wit
+
+$(JS_TOOLS)/node_modules/.done: $(addprefix plugins/templates/js/,Makefile package.json package-lock.json .npmrc build.mjs)
+	@mkdir -p $(JS_TOOLS)
+	install -m 0644 $^ $(JS_TOOLS)
+	$(MAKE) --no-print-directory -C $(JS_TOOLS) setup
 
 build: plugins ## Build the plugins and the service
 	cargo build $(CARGO_FLAGS) --release
@@ -71,8 +145,8 @@ serve: build ## Run the service with the bundled plugins and your own in data/pl
 	PLUGINS_DIR="$${PLUGINS_DIR:-target/plugins:data/plugins}" $(BIN) serve
 
 test: ## Run all tests
-	@$(started); $(MAKE) --no-print-directory setup-redis plugins guests; \
-	REQUIRE_REDIS=1 cargo test $(CARGO_FLAGS) --release --workspace -- $(ARGS); \
+	@$(started); $(MAKE) --no-print-directory setup-redis setup-minisign plugins guests conformance; \
+	REQUIRE_REDIS=1 REQUIRE_MINISIGN=1 cargo test $(CARGO_FLAGS) --release --workspace -- $(ARGS); \
 	$(finished)
 
 test-task-logger: test ## The same, under the name of the spec

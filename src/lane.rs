@@ -17,7 +17,7 @@ use cap_std::{ambient_authority, fs::Dir};
 
 use crate::{
     committer::files,
-    decode::Decoder,
+    decode::{Decoder, RecordedGaps},
     ending::Ending,
     event::{Entry, Event, Key},
     metrics::DataPath,
@@ -26,7 +26,7 @@ use crate::{
     status::{Heartbeat, Status},
 };
 
-mod queue;
+pub(crate) mod queue;
 mod render;
 
 use queue::{Ahead, KeyQueue};
@@ -52,6 +52,8 @@ pub struct Lane {
     pub hold_max: Duration,
     /// `MAX_EVENT`.
     pub event_max: usize,
+    /// What a recording knows by gap records alone.
+    pub gaps: Arc<RecordedGaps>,
     /// The last batch of this lane that a checkpoint covers.
     pub checkpointed: Arc<AtomicU64>,
     /// To say why nothing moves.
@@ -82,7 +84,7 @@ impl Lane {
         };
         let heartbeat = self.status.heartbeat(&format!("lane-{}", self.number));
         self.chain.set_heartbeat(Arc::clone(&heartbeat));
-        let decoder = Decoder::new(self.event_max);
+        let decoder = Decoder::new(self.event_max).with_gaps(Arc::clone(&self.gaps));
         let running =
             Running { lane: self, root, decoder, keys: HashMap::new(), held: HashMap::new(), batch: 0, heartbeat };
         running.work(&entries, &slices);

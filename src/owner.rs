@@ -21,6 +21,7 @@ use crate::{
         table::Table,
     },
     config::Config,
+    decode::RecordedGaps,
     ending::{Cause, Ending},
     journal::{self, Journal, JournalError},
     lane::Lane,
@@ -49,6 +50,8 @@ pub struct Owner {
     pub config: Arc<Config>,
     /// The stream.
     pub stream: Arc<dyn Stream>,
+    /// What a recording knows by gap records alone; a stream has none.
+    pub gaps: Arc<RecordedGaps>,
     /// The plugins.
     pub host: Arc<PluginHost>,
     /// What is said of it all.
@@ -260,6 +263,7 @@ impl Owner {
             logs_dir: self.config.logs_dir.clone(),
             hold_max: self.config.hold_max,
             event_max: self.config.event_max,
+            gaps: Arc::clone(&self.gaps),
             checkpointed: Arc::clone(checkpointed),
             status: Arc::clone(&self.status),
             metrics: Arc::clone(&self.metrics),

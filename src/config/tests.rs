@@ -52,11 +52,28 @@ fn every_setting_has_a_rule_that_holds() {
             Kind::Format => "xml",
             Kind::Fsync => "interval:0",
             Kind::Names => "Redact",
+            Kind::Keys => ",",
         };
         let shown = if setting.is_secret() { "[secret]" } else { bad };
         let expected = format!("{}={shown:?} is not valid: {}", setting.name, setting.kind.rule());
         assert_eq!(problems(&[(setting.name, bad)]), expected);
     }
+}
+
+#[test]
+fn a_bad_key_is_named() {
+    let key = "RWTcHmB1aJg0pdpOSVN3Mh9HPRQm1+1n0IiwmAfoxtuRncZlGMCiJtN7";
+    assert!(config(&[]).trusted_keys.is_empty());
+    let ids: Vec<_> = config(&[("PLUGIN_TRUSTED_KEYS", key)]).trusted_keys.ids().map(|id| id.to_string()).collect();
+    assert_eq!(ids, ["A534986875601EDC"]);
+    let text = problems(&[("PLUGIN_TRUSTED_KEYS", &format!("{key},RWbad,/nonexistent/our.pub"))]);
+    let lines: Vec<_> = text.lines().collect();
+    assert_eq!(lines.len(), 2, "{text}");
+    assert!(
+        lines[0].starts_with("PLUGIN_TRUSTED_KEYS=\"RWbad\" is not valid: expected minisign public keys"),
+        "{text}"
+    );
+    assert!(lines[1].starts_with("PLUGIN_TRUSTED_KEYS=\"/nonexistent/our.pub\""), "{text}");
 }
 
 #[test]

@@ -19,6 +19,8 @@ const EARLIER_MAX: usize = 8;
 #[serde(default)]
 pub struct Documents {
     created: Map<String, Value>,
+    /// Those of its keys that `task:started` brought; the files do not tell.
+    started_keys: Vec<String>,
     annotations: Map<String, Value>,
     created_at: Option<String>,
     started_at: Option<String>,
@@ -101,7 +103,10 @@ impl Documents {
                 self.raise(Status::Running);
                 let fresh = data.unwrap_or_default().into_iter().filter(|(_, value)| !value.is_null());
                 for (key, value) in fresh {
-                    self.created.entry(key).or_insert(value);
+                    if !self.created.contains_key(&key) {
+                        self.started_keys.push(key.clone());
+                        self.created.insert(key, value);
+                    }
                 }
             }
             Stage::Completed { failed } => self.end(failed, completed(data, failed, event), event),
@@ -117,6 +122,11 @@ impl Documents {
     /// Notes that the task says something, so that it runs.
     pub fn touch(&mut self) {
         self.raise(Status::Running);
+    }
+
+    /// Keys of `metadata.json` that `task:started` brought, as producers name them.
+    pub fn started_keys(&self) -> &[String] {
+        &self.started_keys
     }
 
     /// Whether nothing was noted yet: the task has no `metadata.json`.
@@ -185,6 +195,7 @@ impl Documents {
             event_ids: read(take("event_ids")).unwrap_or_default(),
             input: parse(input),
             result: parse(result),
+            started_keys: Vec::new(),
             created: {
                 for derived in ["task_id", "layout_version"] {
                     created.shift_remove(derived);

@@ -1,8 +1,6 @@
 //! The WIT world in Rust, and the conversions from and to it. The only file that names WIT types: the rest of the host
 //! speaks of [`Manifest`] and [`Verdict`].
 
-use std::fmt::Write as _;
-
 use wasmtime::{Store, component::HasSelf};
 
 use super::{
@@ -28,10 +26,15 @@ mod wit {
 /// A component whose imports and exports fit, ready to be instantiated any number of times.
 pub(super) type Pre = wit::PluginPre<HostState>;
 
+/// The version of both interfaces; later minor versions only add functions to [`HOST`].
+pub(super) const VERSION: &str = "1.0.0";
 /// The interface that a plugin must export.
-pub(super) const PROCESSOR: &str = "task-logger:plugin/processor@1.0.0";
+pub(super) const PROCESSOR: &str = "task-logger:plugin/processor";
 /// The interface that the service offers beside WASI 0.2.
 pub(super) const HOST: &str = "task-logger:plugin/host";
+/// What is in it.
+pub(super) const HOST_FUNCTIONS: [&str; 7] =
+    ["log", "count", "get-state", "set-state", "append-file", "replace-file", "annotate"];
 
 /// What a plugin says it is; not yet checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -102,14 +105,14 @@ impl Guest {
     ) -> wasmtime::Result<Result<Vec<Verdict>, String>> {
         // One text for all ids, cut at their ends.
         let mut text = String::with_capacity(events.len() * ID_BYTES);
-        let ends: Vec<usize> = events
-            .iter()
-            .map(|input| {
-                // Writing to a String cannot fail.
-                write!(text, "{}", input.event.id).ok();
-                text.len()
-            })
-            .collect();
+        let mut digits = itoa::Buffer::new();
+        let mut ends = Vec::with_capacity(events.len());
+        for Input { event, .. } in events {
+            text.push_str(digits.format(event.id.ms));
+            text.push('-');
+            text.push_str(digits.format(event.id.seq));
+            ends.push(text.len());
+        }
         let begins = std::iter::once(0).chain(ends.iter().copied());
         let ids = begins.zip(&ends).map(|(begin, end)| text.get(begin..*end).unwrap_or_default());
         let lowered: Vec<guest::Event<'_>> = events

@@ -14,7 +14,9 @@ use wasmtime::{
 };
 
 use super::{
-    bindings::{self, HOST, PROCESSOR, Pre},
+    bindings::{self, HOST, PROCESSOR, Pre, VERSION},
+    fit,
+    sink::Sink,
     state::{HostState, INSTANCES_MAX, Identity, Stop, TABLE_ELEMENTS_MAX, TABLES_MAX},
 };
 
@@ -39,8 +41,6 @@ const POOL_KEEP_BYTES: usize = 256 << 10;
 const POOL_WARM: u32 = 16;
 /// Native stack that a guest may use, in bytes; lane threads have Rust's 2 MiB.
 const STACK_BYTES_MAX: usize = 512 << 10;
-/// The packages of WASI 0.2 that are offered, empty.
-const WASI: [&str; 6] = ["wasi:cli/", "wasi:clocks/", "wasi:filesystem/", "wasi:io/", "wasi:random/", "wasi:sockets/"];
 
 /// Why a component does not fit the service.
 #[derive(Debug, thiserror::Error)]
@@ -52,8 +52,29 @@ pub enum EngineError {
     #[error("imports `{0}`, which is not offered (only {HOST} and an empty WASI 0.2 are)")]
     Import(String),
     /// Exports something else than a plugin does.
-    #[error("does not export `{PROCESSOR}`")]
+    #[error("does not export `{PROCESSOR}@{VERSION}`")]
     Export,
+    /// Wants a host function of a later version.
+    #[error(
+        "needs `{function}` of `{interface}`, a host function that this version of the service does not have: update the \
+         service, or build the plugin without it against wit/plugin.wit of version {VERSION}"
+    )]
+    HostFunction {
+        /// What it imports.
+        function: String,
+        /// Of which version.
+        interface: String,
+    },
+    /// Another major version, or none.
+    #[error(
+        "is built for `{found}`, but this service speaks `{interface}@{VERSION}`: build it against that wit/plugin.wit"
+    )]
+    Version {
+        /// What it imports or exports.
+        found: String,
+        /// What it should.
+        interface: &'static str,
+    },
     /// The names fit, the types do not.
     #[error("does not fit the plugin interface: {0}")]
     Types(String),
@@ -63,6 +84,10 @@ pub enum EngineError {
 pub(super) struct Runtime {
     engine: Engine,
     linker: Linker,
+    /// On an author's desk only.
+    sink: Option<Arc<Sink>>,
+    /// Calls are counted in fuel, on an author's desk only.
+    metered: bool,
 }
 
 /// The thread that ends guests' time. Stops and is joined when dropped.
@@ -123,7 +148,25 @@ impl Runtime {
             Engine::new(&config()).map_err(set_up)
         })?;
         let linker = linker(&engine).map_err(set_up)?;
-        Ok(Self { engine, linker })
+        Ok(Self { engine, linker, sink: None, metered: false })
+    }
+
+    /// A runtime for an author's desk: what guests say and the service hides goes to the sink.
+    pub(super) fn on_desk(memory_max: usize, sink: &Arc<Sink>) -> Result<Self, EngineError> {
+        Ok(Self { sink: Some(Arc::clone(sink)), ..Self::new(memory_max)? })
+    }
+
+    /// A runtime for an author's desk that counts instructions. Its compiled code is another one than the service's.
+    pub(super) fn metered(sink: &Arc<Sink>) -> Result<Self, EngineError> {
+        let set_up = |error: wasmtime::Error| EngineError::SetUp(format!("{error:#}"));
+        let engine = Engine::new(config().consume_fuel(true)).map_err(set_up)?;
+        let linker = linker(&engine).map_err(set_up)?;
+        Ok(Self { engine, linker, sink: Some(Arc::clone(sink)), metered: true })
+    }
+
+    /// The desk's; the service has none.
+    pub(super) fn sink(&self) -> Option<&Arc<Sink>> {
+        self.sink.as_ref()
     }
 
     pub(super) fn engine(&self) -> &Engine {
@@ -139,17 +182,7 @@ impl Runtime {
 
     /// Checks imports and exports.
     pub(super) fn link(&self, component: &Component) -> Result<Pre, EngineError> {
-        let ty = component.component_type();
-        for (name, _) in ty.imports(&self.engine) {
-            let offered = name.split('@').next() == Some(HOST)
-                || (WASI.iter().any(|package| name.starts_with(package)) && name.contains("@0.2."));
-            if !offered {
-                return Err(EngineError::Import(name.chars().take(200).collect()));
-            }
-        }
-        if ty.get_export(&self.engine, PROCESSOR).is_none() {
-            return Err(EngineError::Export);
-        }
+        fit::check(&component.component_type(), &self.engine)?;
         let types = |error: wasmtime::Error| EngineError::Types(format!("{error:#}").chars().take(500).collect());
         let pre: InstancePre<HostState> = self.linker.instantiate_pre(component).map_err(types)?;
         bindings::check(pre).map_err(types)
@@ -157,7 +190,16 @@ impl Runtime {
 
     /// A store with all limits; `arm` before each call.
     pub(super) fn store(&self, identity: Option<Arc<Identity>>, memory_max: usize) -> Store<HostState> {
-        let mut store = Store::new(&self.engine, HostState::new(identity, memory_max));
+        let state = HostState::new(identity, memory_max);
+        let state = match &self.sink {
+            Some(sink) => state.on_desk(sink),
+            None => state,
+        };
+        let mut store = Store::new(&self.engine, state);
+        if self.metered {
+            // Fails only where fuel is not configured, which it is.
+            store.set_fuel(u64::MAX).ok();
+        }
         store.limiter(|state| &mut state.limiter);
         store.epoch_deadline_callback(|mut store| {
             store.data_mut().deadline.check()?;

@@ -16,8 +16,9 @@ use redact::Redactor;
 use task_logger::{
     config::Required,
     event::{Event, Id, Key, StreamId},
-    plugin::{HostConfig, LaneChain, PluginHost, Slice, States},
+    plugin::{CompileLimits, HostConfig, LaneChain, PluginHost, Slice, States},
     status::Status,
+    trust::TrustedKeys,
 };
 
 #[path = "load.rs"]
@@ -104,6 +105,8 @@ fn live(component: &Path, sidecar: &str, cache: &Path) -> Live {
         state_dir: root.path().join("state"),
         memory_max: 64 << 20,
         timeout_max: Duration::from_secs(1),
+        compile: CompileLimits::default(),
+        trusted_keys: TrustedKeys::default(),
         exe: None,
     };
     let host = PluginHost::start(config, Arc::new(Status::default())).unwrap();

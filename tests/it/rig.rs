@@ -258,13 +258,24 @@ pub(crate) fn add(redis: &mut redis::Connection, fields: &[(&str, &str)]) -> Str
 // === impl Node ===
 
 impl Node {
-    fn learn_address(&mut self) -> bool {
+    pub(crate) fn learn_address(&mut self) -> bool {
         let log = self.log.lock().unwrap();
         let found = log.split_once("listening address=").and_then(|(_, rest)| rest.split_once('\n'));
         if let Some((address, _)) = found {
             self.address = format!("http://{}", address.trim());
         }
         !self.address.is_empty()
+    }
+
+    /// Its process id.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// `GET /metrics` as Prometheus reads it.
+    pub(crate) fn metrics(&self) -> String {
+        let request = ureq::get(format!("{}/metrics", self.address)).header("Accept", "text/plain");
+        request.call().unwrap().body_mut().read_to_string().unwrap()
     }
 
     /// Where it listens, `http://127.0.0.1:…`.
@@ -312,6 +323,10 @@ impl Node {
     /// What it logged so far.
     pub(crate) fn log(&self) -> String {
         self.log.lock().unwrap().clone()
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     pub(crate) fn is_running(&mut self) -> bool {

@@ -31,6 +31,10 @@ pub(crate) enum Mode {
     StateCount,
     /// Stamps how many events this instance has seen: what it must not carry from one task to the next.
     Seen,
+    /// The same, and keeps a mebibyte of memory for each.
+    Leak,
+    /// Logs a line of 16 MiB: more than a host call may copy.
+    HugeLine,
     /// Aborts.
     Trap,
     /// Never returns.
@@ -119,6 +123,11 @@ pub(crate) fn act(config: &Config, event: &Event, flush: bool) -> Result<Verdict
             return stamped(event, Value::from(count));
         }
         Mode::Seen => return stamped(event, Value::from(SEEN.fetch_add(1, Ordering::Relaxed) + 1)),
+        Mode::Leak => {
+            std::mem::forget(std::hint::black_box(vec![1_u8; 1 << 20]));
+            return stamped(event, Value::from(SEEN.fetch_add(1, Ordering::Relaxed) + 1));
+        }
+        Mode::HugeLine => host::log(host::Level::Info, &"x".repeat(16 << 20)),
         Mode::Trap => std::process::abort(),
         #[allow(clippy::panic, reason = "that is the mode")]
         Mode::Panic => panic!("cannot take {}", event.data),

@@ -24,14 +24,21 @@ pub struct Conformance {
     manifest: Manifest,
 }
 
-/// What an event's data says under the keys that matter.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
+/// What an event's data says under the keys that matter. Which of them do depends on the action: the others may hold anything.
+#[derive(Debug, Deserialize)]
 struct Order {
-    r#do: Option<String>,
-    text: String,
-    level: String,
-    n: u32,
+    #[serde(default = "pass")]
+    r#do: Value,
+    #[serde(default)]
+    text: Value,
+    #[serde(default)]
+    level: Value,
+    #[serde(default)]
+    n: Value,
+}
+
+fn pass() -> Value {
+    "pass".into()
 }
 
 task_logger_plugin::export!(Conformance);
@@ -77,8 +84,8 @@ impl Plugin for Conformance {
         let orders = call.events.iter().map(Event::parse::<Order>).collect::<Result<Vec<_>, _>>()?;
         let mut verdicts = Vec::with_capacity(orders.len());
         for (index, (event, order)) in call.events.iter().zip(&orders).enumerate() {
-            let released = || orders.iter().skip(index + 1).any(|later| later.r#do.as_deref() == Some("release"));
-            if order.r#do.as_deref() == Some("hold") && !call.flush && !released() {
+            let released = || orders.iter().skip(index + 1).any(|later| later.r#do == "release");
+            if order.r#do == "hold" && !call.flush && !released() {
                 verdicts.resize(orders.len(), Verdict::Hold);
                 break;
             }
@@ -90,7 +97,9 @@ impl Plugin for Conformance {
 
 fn decide(event: &Event<'_>, order: &Order, call: &Call<'_>) -> Result<Verdict, Failure> {
     let host = call.host;
-    match order.r#do.as_deref().unwrap_or("pass") {
+    let text = || order.text.as_str().ok_or_else(|| Failure::new("text is no text"));
+    let n = || order.n.as_u64().and_then(|n| u32::try_from(n).ok()).ok_or_else(|| Failure::new("n is no number"));
+    match order.r#do.as_str().ok_or_else(|| Failure::new("do is no text"))? {
         "pass" | "release" => {}
         "replace" => {
             return Verdict::replace(&json!({
@@ -99,7 +108,7 @@ fn decide(event: &Event<'_>, order: &Order, call: &Call<'_>) -> Result<Verdict, 
                 "timestamp_ms": event.timestamp_ms,
                 "task": call.task,
                 "flush": call.flush,
-                "text": order.text,
+                "text": text()?,
             }));
         }
         "drop" => return Ok(Verdict::drop("dropped")),
@@ -111,26 +120,26 @@ fn decide(event: &Event<'_>, order: &Order, call: &Call<'_>) -> Result<Verdict, 
             host.set_state(&count.to_string());
             return Verdict::replace(&json!({ "count": count }));
         }
-        "append" => host.append_file(JSONL, &order.text),
-        "write" => host.replace_file(TXT, &order.text),
+        "append" => host.append_file(JSONL, text()?),
+        "write" => host.replace_file(TXT, text()?),
         "annotate" => host.annotate(&Value::from_iter([("last", event.id)]).to_string()),
-        "log" => host.log(level(&order.level)?, &order.text),
-        "count" => host.count("counted", order.n),
-        "count-other" => host.count("not-in-the-manifest", order.n),
-        "undeclared" => host.append_file("undeclared.txt", &order.text),
-        "fail" => return Err(Failure::new(format!("told to fail: {}", order.text))),
+        "log" => host.log(level(&order.level)?, text()?),
+        "count" => host.count("counted", n()?),
+        "count-other" => host.count("not-in-the-manifest", n()?),
+        "undeclared" => host.append_file("undeclared.txt", text()?),
+        "fail" => return Err(Failure::new(format!("told to fail: {}", text()?))),
         "trap" => std::process::abort(),
         other => return Err(Failure::new(format!("told to do {other:?}"))),
     }
     Ok(Verdict::Pass)
 }
 
-fn level(name: &str) -> Result<Level, Failure> {
-    Ok(match name {
-        "debug" => Level::Debug,
-        "info" => Level::Info,
-        "warn" => Level::Warn,
-        "error" => Level::Error,
+fn level(name: &Value) -> Result<Level, Failure> {
+    Ok(match name.as_str() {
+        Some("debug") => Level::Debug,
+        Some("info") => Level::Info,
+        Some("warn") => Level::Warn,
+        Some("error") => Level::Error,
         other => return Err(Failure::new(format!("no level {other:?}"))),
     })
 }
