@@ -75,14 +75,14 @@ pub(crate) fn bundled(name: &str) -> (Vec<u8>, Vec<u8>) {
     static BUILT: OnceLock<()> = OnceLock::new();
     BUILT.get_or_init(|| guest_build(&["redact", "usage", "transcript"]));
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("plugins").join(name).join(format!("{name}.toml"));
-    let wasm = target_dir().join("wasm32-wasip2/release").join(format!("{name}.wasm"));
+    let wasm = target_dir().join("wasm32-wasip2/plugin").join(format!("{name}.wasm"));
     (fs::read(wasm).unwrap(), fs::read(source).unwrap_or_default())
 }
 
 /// Builds guests; cargo does nothing when they are fresh.
 fn guest_build(packages: &[&str]) {
     let mut build = Command::new(env!("CARGO"));
-    build.args(["build", "--quiet", "--release", "--target", "wasm32-wasip2", "--target-dir"]).arg(target_dir());
+    build.args(["build", "--quiet", "--profile=plugin", "--target=wasm32-wasip2", "--target-dir"]).arg(target_dir());
     build.args(packages.iter().flat_map(|package| ["-p", package]));
     let status = build.current_dir(env!("CARGO_MANIFEST_DIR")).status().unwrap();
     assert!(status.success(), "plugins do not build: rustup target add wasm32-wasip2");
