@@ -10,6 +10,7 @@ export PATH := $(PATH):$(HOME)/.cargo/bin
 PLUGINS := redact usage transcript
 PLUGIN_TARGET := wasm32-wasip2
 GUEST_DIR := target/$(PLUGIN_TARGET)/release
+PLUGIN_DIR := target/$(PLUGIN_TARGET)/plugin
 BIN := target/release/task-logger
 # One folder, whatever the environment says: the plugins are found below it.
 export CARGO_TARGET_DIR := $(CURDIR)/target
@@ -79,12 +80,12 @@ setup-minisign: ## Install minisign, to cross-check signatures in tests
 	} || { echo 'minisign is missing: install it (Debian, Ubuntu: `sudo apt-get install minisign`)'; exit 1; }
 
 plugins: setup ## Build the bundled plugins into target/plugins
-	cargo build $(CARGO_FLAGS) --release --target $(PLUGIN_TARGET) $(PLUGINS:%=-p %)
+	cargo build $(CARGO_FLAGS) --profile plugin --target $(PLUGIN_TARGET) $(PLUGINS:%=-p %)
 	@mkdir -p target/plugins
 	@for name in $(PLUGINS); do \
 		install -m 0644 "plugins/$$name/$$name.toml" "target/plugins/.$$name.toml.new"; \
 		mv "target/plugins/.$$name.toml.new" "target/plugins/$$name.toml"; \
-		install -m 0644 "$(GUEST_DIR)/$$name.wasm" "target/plugins/.$$name.wasm.new"; \
+		install -m 0644 "$(PLUGIN_DIR)/$$name.wasm" "target/plugins/.$$name.wasm.new"; \
 		mv "target/plugins/.$$name.wasm.new" "target/plugins/$$name.wasm"; \
 	done
 
@@ -154,7 +155,7 @@ bench: setup-redis plugins ## Measure events per second
 	cargo bench $(CARGO_FLAGS) --profile release --bench drain -- $(ARGS)
 
 bench-crossing: plugins ## Measure what a plugin call costs, and `redact` against the same code called natively
-	cargo build $(CARGO_FLAGS) --release --target $(PLUGIN_TARGET) -p conformance-rust --example pass
+	cargo build $(CARGO_FLAGS) --profile plugin --target $(PLUGIN_TARGET) -p conformance-rust --example pass
 	cargo bench $(CARGO_FLAGS) --profile release --bench crossing -- $(ARGS)
 
 # Documentation is made for those who work on the code: with private items, so that links to them lead somewhere.

@@ -1,6 +1,6 @@
 //! Plugins: WebAssembly components that see every event before it is written. This file is the face that the lanes, HTTP and
 //! the service use; below it, in the order of a plugin's life: `watch` sees a file, `loader` proves it, `generation`
-//! puts it in a chain, `chain` runs the chain over a slice, `instance` is one store. `bindings` is the only file that
+//! puts it in a chain, `chain` runs the chain over a slice, `shadow` watches it, `instance` is one store. `bindings` is the only file that
 //! names WIT types, `engine` the only one that configures wasmtime.
 
 use std::{
@@ -29,7 +29,9 @@ mod roster;
 
 mod budget;
 mod chain;
+mod circuit;
 mod meters;
+mod shadow;
 mod verdict;
 
 mod bindings;
@@ -221,7 +223,6 @@ impl PluginHost {
     /// # Errors
     /// WebAssembly cannot run here, or `state_dir` cannot be read and written. A plugin that is refused is no error.
     pub fn start(config: HostConfig, status: Arc<Status>) -> Result<Arc<Self>, PluginError> {
-        meters::describe();
         let runtime = Runtime::new(config.memory_max)?;
         let ticker = Ticker::start(&runtime)?;
         let cache = match Cache::open(&config.cache_dir, &runtime.compatibility(), &config.plugins_dirs) {

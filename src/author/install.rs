@@ -12,6 +12,7 @@
 use std::{
     env,
     io::Write,
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     process::ExitCode,
     thread,
@@ -204,13 +205,18 @@ fn said(report: &Value, installed: &Installed, digest: &str) -> Said {
     if refused["pair"] == digest {
         return Said::Refused(refused["reason"].as_str().unwrap_or("it does not say why").to_owned());
     }
-    if file["pair"] == digest && file["state"] == "live" {
-        return Said::Live;
-    }
     match file["path"].as_str() {
-        Some(path) if path != installed.component().display().to_string() => Said::ElsewhereIs(path.to_owned()),
+        Some(path) if is_another(Path::new(path), &installed.component()) => Said::ElsewhereIs(path.to_owned()),
+        _ if file["pair"] == digest && file["state"] == "live" => Said::Live,
         _ => Said::Nothing,
     }
+}
+
+/// Whether the service's path is another file of this machine. One that is not found here is the service's own name for a
+/// folder that it shares with us.
+fn is_another(path: &Path, own: &Path) -> bool {
+    let file = |path: &Path| std::fs::metadata(path).map(|found| (found.dev(), found.ino()));
+    matches!((file(path), file(own)), (Ok(theirs), Ok(ours)) if theirs != ours)
 }
 
 fn short(digest: &str) -> &str {

@@ -35,7 +35,7 @@ use crate::{
     committer::files,
     config::{Config, Fsync},
     ending::Ending,
-    event::{Id, InvalidId, Key, StreamId},
+    event::{Entry, Id, InvalidId, Key, StreamId},
     metrics::DataPath,
     owner::Owner,
     plugin::{self, CompileLimits, HostConfig, MemoryError, PluginError, PluginHost},
@@ -184,6 +184,22 @@ pub(super) fn run(config: Config, replay: &Replay, out: &mut dyn Write) -> Resul
         _ => {}
     }
     Ok(if difference.is_none() { ExitCode::SUCCESS } else { ExitCode::from(DIFFERS) })
+}
+
+/// The events of a task's folder, wherever it stands, as a stream held them. Those that are gaps are left out: nothing of
+/// their data is known.
+pub(super) fn entries_of(dir: &Path) -> Result<Vec<Entry>, ReplayError> {
+    let failed = |source| ReplayError::Io { action: "open", path: dir.to_owned(), source };
+    let dir = fs::canonicalize(dir).map_err(failed)?;
+    let logs_dir = dir.parent().unwrap_or(&dir).to_owned();
+    let name = dir.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let no_task = || ReplayError::NoTask { task: name.clone(), logs: logs_dir.clone() };
+    let task = Id::from_dir_name(&name).ok_or_else(no_task)?;
+    let folder = Logs::new(logs_dir.clone()).folder(Shelf::Tasks, &task)?.ok_or_else(no_task)?;
+    let recorded = Recorded::of(&folder, task.clone(), started_keys(&logs_dir, &task)?)?;
+    let gaps = recorded.gaps();
+    let entries = (0..recorded.len()).filter_map(|at| recorded.entry(at).transpose());
+    entries.filter(|entry| !entry.as_ref().is_ok_and(|entry| gaps.contains_key(&entry.id))).collect()
 }
 
 /// What only the task's checkpoint tells. Without one (a copied folder) all is taken to have come with `task:created`.

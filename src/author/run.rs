@@ -9,12 +9,12 @@ use super::{
     diff::changes,
     events,
     paint::{Ink, Painter},
-    settings,
+    replay, settings,
 };
 use crate::{
     cli::{Events, Trial as Ask},
     config::Config,
-    plugin::workbench::{Judged, Judgement, Line, OnDesk, Pair, Trial, Workbench},
+    plugin::workbench::{Judged, Judgement, Line, OnDesk, Pair, Step, Trial, Workbench},
 };
 
 /// Lines of an extra file shown to people.
@@ -24,7 +24,7 @@ pub(super) fn run(config: &Config, ask: &Ask, out: &mut dyn Write) -> Result<Exi
     let pair = Pair::read(&ask.file, ask.config.as_deref())?;
     let steps = match &ask.events {
         Events::File(path) => events::read(path, config.event_max)?,
-        Events::Task(_) => return Err(AuthorError::NotBuilt("plugin run --task")),
+        Events::Task(dir) => vec![Step::Entries(replay::entries_of(dir)?)],
     };
     let bench = Workbench::open(&settings(config))?;
     let mut painter = Painter::new(out);

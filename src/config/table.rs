@@ -117,7 +117,7 @@ pub const SETTINGS: &[Setting] = &[
         Unset::Means("signatures are not asked for"),
         "Keys of which one must have signed each plugin and its sidecar",
     ),
-    setting("PLUGIN_MEMORY_MAX", Kind::Size(MIB, 4096 * MIB), Unset::Is("64MiB"), "Most memory of a plugin instance"),
+    setting("PLUGIN_MEMORY_MAX", Kind::Size(MIB, 4096 * MIB), Unset::Is("256MiB"), "Most memory of a plugin instance"),
     setting(
         "PLUGIN_TIMEOUT_MAX",
         Kind::Time(Duration::from_millis(1), Duration::from_secs(600)),

@@ -79,6 +79,7 @@ pub(super) fn push_decided(slice: &mut Slice, queue: &mut KeyQueue, decided: Dec
             }
         }
     }
+    slice.surplus = slice.output().saturating_sub(slice.bytes);
 }
 
 fn push_written(

@@ -49,6 +49,16 @@ impl Budget {
         !self.lenient && (self.row >= ROW_MAX || self.failed.len() >= WINDOW_MAX)
     }
 
+    /// Failed events: in a row, and among those looked back at.
+    pub(super) fn failures(&self) -> (u32, usize) {
+        (self.row, self.failed.len())
+    }
+
+    /// Whether nothing is on it.
+    pub(super) fn is_new(&self) -> bool {
+        self.row == 0 && self.failed.is_empty()
+    }
+
     fn forget(&mut self) {
         while self.failed.front().is_some_and(|at| at + WINDOW <= self.seen) {
             self.failed.pop_front();

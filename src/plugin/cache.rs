@@ -1,10 +1,11 @@
 //! Compiled components on disk, so that a start does not compile again. A directory of this user alone; a file's name says
-//! which component and engine it is for and what its bytes must be, which is checked before it is run. Files are written
-//! under other names, renamed, removed, never changed: what runs is mapped from them and costs no memory of its own.
+//! which component and engine it is for and what its bytes must be. What runs is mapped from a copy on the same disk that has
+//! no name and was checked as it was copied: it costs no memory of its own, and nobody can cut or change it under the service,
+//! which would end that.
 
 use std::{
     fs::{self, DirBuilder, File},
-    io::{self, Read, Seek, SeekFrom},
+    io::{self, Read, Seek, SeekFrom, Write},
     os::{
         fd::AsRawFd,
         unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt},
@@ -93,7 +94,6 @@ impl Cache {
         None
     }
 
-    /// The file itself is opened once, checked and mapped: nothing can be put in its place between.
     fn checked(&self, engine: &Engine, name: &str, digest: &str) -> Option<Component> {
         let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
         let path = self.dir.join(name);
@@ -102,12 +102,32 @@ impl Cache {
         if !meta.is_file() || !is_private(&meta) {
             return None;
         }
-        if self::digest(&mut file).ok()? != digest {
+        let (mut copy, found) = self.copy(&mut file).ok()?;
+        if found != digest {
             // Cut short or damaged: compiled again.
             fs::remove_file(&path).ok();
             return None;
         }
-        load(engine, &mut file).ok()
+        copy.load(engine).ok()
+    }
+
+    /// A copy without a name, and its digest, hex.
+    fn copy(&self, from: &mut File) -> io::Result<(Staged, String)> {
+        let mut to = self.stage()?;
+        if let Some(path) = to.path.take() {
+            fs::remove_file(path)?;
+        }
+        from.seek(SeekFrom::Start(0))?;
+        let (mut digest, mut buffer) = (Sha256::new(), vec![0; 256 << 10]);
+        loop {
+            match from.read(&mut buffer)? {
+                0 => return Ok((to, hex(&digest.finalize()))),
+                n => {
+                    digest.update(&buffer[..n]);
+                    to.file.write_all(&buffer[..n])?;
+                }
+            }
+        }
     }
 
     /// A file to compile into. Under a name of its own: other hosts may share the directory, with the same process ids.
@@ -117,15 +137,16 @@ impl Cache {
         Ok(Staged { file, path: Some(path) })
     }
 
-    /// Keeps what was compiled. Failing to is not an error: the next start compiles again.
-    pub(super) fn keep(&self, mut staged: Staged, sha256: &str) -> io::Result<()> {
-        let Some(path) = staged.path.as_deref() else { return Ok(()) };
-        let name = format!("{}-{}{SUFFIX}", self.key(sha256), digest(&mut staged.file)?);
-        // Not synced: a file that a power loss cut short does not fit its name.
-        fs::rename(path, self.dir.join(name))?;
-        staged.path = None;
+    /// Keeps what was compiled, and gives a copy to run. Failing to is not an error: the next start compiles again.
+    pub(super) fn keep(&self, staged: &mut Staged, sha256: &str) -> io::Result<Staged> {
+        let (copy, digest) = self.copy(&mut staged.file)?;
+        if let Some(path) = &staged.path {
+            // Not synced: a file that a power loss cut short does not fit its name.
+            fs::rename(path, self.dir.join(format!("{}-{digest}{SUFFIX}", self.key(sha256))))?;
+            staged.path = None;
+        }
         self.prune();
-        Ok(())
+        Ok(copy)
     }
 
     fn key(&self, sha256: &str) -> String {
@@ -189,18 +210,6 @@ fn is_private(meta: &fs::Metadata) -> bool {
     meta.uid() == rustix::process::geteuid().as_raw() && meta.permissions().mode() & 0o022 == 0
 }
 
-/// Digest of a whole file, hex.
-fn digest(file: &mut File) -> io::Result<String> {
-    file.seek(SeekFrom::Start(0))?;
-    let (mut digest, mut buffer) = (Sha256::new(), vec![0; 64 << 10]);
-    loop {
-        match file.read(&mut buffer)? {
-            0 => return Ok(hex(&digest.finalize())),
-            n => digest.update(&buffer[..n]),
-        }
-    }
-}
-
 /// Makes a component of what a compiler of this program wrote: mapped, or read where mapping for execution is not allowed.
 fn load(engine: &Engine, file: &mut File) -> wasmtime::Result<Component> {
     // This very file, whatever has its name by now.
@@ -208,8 +217,8 @@ fn load(engine: &Engine, file: &mut File) -> wasmtime::Result<Component> {
     #[allow(
         unsafe_code,
         reason = "deserialize runs what it is given: the bytes come from our own compiler, in a file that it wrote for this \
-                  process or one in a 0700 directory of this user whose digest was checked; never from a plugin folder; \
-                  nothing of this program changes such a file while it is mapped"
+                  process or a copy, checked by its digest, of one in a 0700 directory of this user; never from a plugin \
+                  folder; such a file has no name or loses it right away, and is not changed while it is mapped"
     )]
     // SAFETY: see the reason above; wasmtime checks version and settings itself.
     unsafe {

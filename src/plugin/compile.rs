@@ -119,13 +119,16 @@ impl Compiler {
             Some(exe) => in_child(exe, self.limits, wasm, staged.file().try_clone()?, stop)?,
             None => staged.file().write_all(&engine.precompile_component(wasm).map_err(refused)?)?,
         }
-        let component = staged.load(engine).map_err(|error| CompileError::Load(format!("{error:#}")))?;
-        if let Some(cache) = &self.cache
-            && let Err(error) = cache.keep(staged, sha256)
-        {
-            tracing::warn!(%error, "cannot keep a compiled plugin; the next start compiles it again");
-        }
-        Ok(component)
+        let mut runs = match self.cache.as_ref().map(|cache| cache.keep(&mut staged, sha256)) {
+            Some(Ok(copy)) => copy,
+            Some(Err(error)) => {
+                tracing::warn!(%error, "cannot keep a compiled plugin; the next start compiles it again");
+                // Loses its name when this ends.
+                staged
+            }
+            None => staged,
+        };
+        runs.load(engine).map_err(|error| CompileError::Load(format!("{error:#}")))
     }
 
     fn stage(&self) -> io::Result<Staged> {

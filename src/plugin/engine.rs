@@ -123,6 +123,7 @@ fn pool(memory_max: usize) -> PoolingAllocationConfig {
         .total_tables(POOL_PARTS)
         .total_gc_heaps(POOL_GC_HEAPS)
         .max_core_instances_per_component(u32::try_from(INSTANCES_MAX).unwrap_or(u32::MAX))
+        .max_tables_per_module(u32::try_from(TABLES_MAX).unwrap_or(u32::MAX))
         .max_tables_per_component(u32::try_from(TABLES_MAX).unwrap_or(u32::MAX))
         .max_memories_per_component(1)
         .max_memory_size(memory_max.min(4 << 30))

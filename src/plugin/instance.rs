@@ -8,6 +8,7 @@ use wasmtime::{PoolConcurrencyLimitError, Store, Trap, WasmBacktrace};
 use super::{
     bindings::{Guest, Input, Manifest, Pre, Verdict},
     engine::{self, Runtime},
+    meters::Share,
     state::{HostState, Identity, Staged, Stop},
 };
 
@@ -22,6 +23,19 @@ pub(super) struct Instance {
     guest: Guest,
     /// Calls of `process` so far.
     calls: u32,
+    /// Linear memory after `init`, in bytes.
+    begun: usize,
+    /// Its part in the number of instances alive.
+    counted: Option<Share>,
+}
+
+/// Why a kept instance is given up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Wear {
+    /// It was called often enough.
+    Calls,
+    /// It took half of the memory that `init` left it.
+    Memory,
 }
 
 /// What a guest may use.
@@ -94,7 +108,14 @@ impl Instance {
             Err(error) => return Err(failed(&store, &error)),
         };
         let staged = std::mem::take(&mut store.data_mut().staged);
-        Ok((Self { store, guest, calls: 0 }, manifest, staged))
+        let begun = store.data().limiter.memory;
+        Ok((Self { store, guest, calls: 0, begun, counted: None }, manifest, staged))
+    }
+
+    /// Counts it among those alive until it is dropped.
+    pub(super) fn counted(mut self, share: Option<Share>) -> Self {
+        self.counted = share;
+        self
     }
 
     /// Calls `process`; the number of verdicts is checked. After an error the instance must be dropped.
@@ -145,10 +166,28 @@ impl Instance {
         self.store.get_fuel().unwrap_or(0)
     }
 
-    /// Whether it has done enough: guests leak, and only a new store gives memory back.
-    pub(super) fn is_worn(&self, calls_max: u32) -> bool {
-        let limiter = &self.store.data().limiter;
-        self.calls >= calls_max || limiter.memory > limiter.memory_max() / 2
+    /// Whether it has done enough: guests leak, and only a new store gives memory back. An interpreter may have taken more
+    /// than half of its memory before it began, so what counts is half of what `init` left.
+    pub(super) fn worn(&self, calls_max: u32) -> Option<Wear> {
+        let most = self.begun.midpoint(self.store.data().limiter.memory_max());
+        if self.calls >= calls_max {
+            Some(Wear::Calls)
+        } else if self.memory() > most {
+            Some(Wear::Memory)
+        } else {
+            None
+        }
+    }
+}
+
+// === impl Wear ===
+
+impl Wear {
+    pub(super) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Calls => "calls",
+            Self::Memory => "memory",
+        }
     }
 }
 
@@ -203,6 +242,19 @@ fn at(frames: &str) -> String {
 // === impl Class ===
 
 impl Class {
+    /// All of them, in order.
+    pub(super) const ALL: [Self; 9] = [
+        Self::Trap,
+        Self::Timeout,
+        Self::Memory,
+        Self::Failure,
+        Self::Verdicts,
+        Self::Hold,
+        Self::Json,
+        Self::Manifest,
+        Self::Busy,
+    ];
+
     pub(super) const fn as_str(self) -> &'static str {
         match self {
             Self::Trap => "trap",

@@ -13,6 +13,7 @@ use sha2::{Digest, Sha256};
 use super::{
     bindings::{Input, Manifest, Pre},
     budget::Budget,
+    circuit::Circuit,
     compile::{CompileError, Compiler},
     engine::{EngineError, Runtime},
     hex,
@@ -20,6 +21,7 @@ use super::{
     kinds::Kinds,
     meters::Meters,
     seal::{Seal, SealError, Signatures},
+    shadow::Record,
     sidecar::{Ceilings, Isolation, Sidecar, SidecarError},
     state::Identity,
     verdict,
@@ -123,6 +125,10 @@ pub(super) struct Plugin {
     meters: OnceLock<Meters>,
     /// Failures of a redactor, over all lanes.
     pub(super) budget: Mutex<Budget>,
+    /// Timeouts of one that is no redactor, over all lanes.
+    pub(super) circuit: Mutex<Circuit>,
+    /// What it came to, if it is a shadow.
+    pub(super) record: Record,
 }
 
 /// What it takes to prove a candidate.
@@ -177,6 +183,8 @@ impl Prover<'_> {
             pre,
             meters: OnceLock::new(),
             budget: Mutex::default(),
+            circuit: Mutex::default(),
+            record: Record::default(),
         };
         match self.runtime.sink() {
             Some(sink) => sink.committed(&plugin.identity, &staged),
@@ -298,15 +306,16 @@ impl Plugin {
             let reason = "its manifest is another one than at first".to_owned();
             return Err(CallError::said(super::instance::Class::Manifest, Some(reason)));
         }
-        if let Some(meters) = self.meters.get() {
+        let meters = self.meters.get();
+        if let Some(meters) = meters {
             meters.counted(&staged.counts);
         }
-        Ok(instance)
+        Ok(instance.counted(meters.map(Meters::instance)))
     }
 
     /// Its counters; made when it first goes live.
     pub(super) fn meters(&self) -> &Meters {
-        self.meters.get_or_init(|| Meters::new(&self.identity))
+        self.meters.get_or_init(|| Meters::new(&self.identity, self.sidecar.shadow))
     }
 
     pub(super) fn name(&self) -> &Arc<str> {
@@ -315,6 +324,11 @@ impl Plugin {
 
     pub(super) fn is_redactor(&self) -> bool {
         self.identity.redactor
+    }
+
+    /// Whether it only watches.
+    pub(super) fn is_shadow(&self) -> bool {
+        self.sidecar.shadow
     }
 
     pub(super) fn reuses(&self) -> bool {

@@ -241,3 +241,57 @@ impl HostMonotonicClock for Steps {
         self.0.fetch_add(1_000_000, Ordering::Relaxed)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, path::Path};
+
+    use crate::{
+        config::Required,
+        plugin::{CompileLimits, HostConfig, PluginHost},
+    };
+
+    #[test]
+    fn fail_closed_the_service_has_no_sink() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = HostConfig {
+            plugins_dirs: vec![folder.path().join("plugins")],
+            required: Required::Redactors,
+            cache_dir: folder.path().join("cache"),
+            state_dir: folder.path().join("state"),
+            memory_max: 64 << 20,
+            timeout_max: std::time::Duration::from_secs(1),
+            trusted_keys: crate::trust::TrustedKeys::default(),
+            compile: CompileLimits::default(),
+            exe: None,
+        };
+        let host = PluginHost::start(config, std::sync::Arc::default()).unwrap();
+        assert!(host.live.runtime().sink().is_none());
+        assert!(host.live.runtime().store(None, 1 << 20).data().sink().is_none());
+    }
+
+    /// Nothing but the workbench makes a sink, or a runtime that has one.
+    #[test]
+    fn fail_closed_only_the_workbench_makes_a_sink() {
+        let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+        let (mut folders, mut makers) = (vec![src.clone()], Vec::new());
+        while let Some(folder) = folders.pop() {
+            for entry in fs::read_dir(folder).unwrap() {
+                let path = entry.unwrap().path();
+                if path.is_dir() {
+                    folders.push(path);
+                    continue;
+                }
+                let text = fs::read_to_string(&path).unwrap();
+                let name = path.strip_prefix(&src).unwrap().to_string_lossy().into_owned();
+                let makes =
+                    ["Sink::default()", "Runtime::on_desk(", "Runtime::metered("].iter().any(|it| text.contains(it));
+                if makes && name != "plugin/sink.rs" {
+                    makers.push(name);
+                }
+            }
+        }
+        makers.sort();
+        assert_eq!(makers, ["plugin/workbench.rs", "plugin/workbench/measure.rs"]);
+    }
+}

@@ -60,6 +60,7 @@ pub struct Workbench {
     live: Arc<Live>,
     sink: Arc<Sink>,
     ceilings: Ceilings,
+    trusted: TrustedKeys,
     _ticker: Ticker,
 }
 
@@ -138,17 +139,15 @@ impl Pair {
         let name = component.file_name().and_then(|name| name.to_str());
         let name = name.ok_or_else(|| WorkbenchError::Name(component.to_owned()))?.to_owned();
         let wasm = read(component, COMPONENT_BYTES_MAX)?;
+        let beside = component.with_extension("toml");
         let sidecar = match config {
-            Some(path) => Some(read(path, SIDECAR_BYTES_MAX)?),
-            None => match read(&component.with_extension("toml"), SIDECAR_BYTES_MAX) {
-                Err(WorkbenchError::Read { source, .. }) if source.kind() == io::ErrorKind::NotFound => None,
-                other => Some(other?),
-            },
+            Some(path) => Some(read(path, SIDECAR_BYTES_MAX)?.into()),
+            None => read_if_there(&beside, SIDECAR_BYTES_MAX)?,
         };
         let dir = component.parent().unwrap_or(Path::new("")).to_owned();
-        let sidecar_path = config.map_or_else(|| component.with_extension("toml"), Path::to_owned);
-        let signatures = Signatures { wasm: signature_of(component)?, sidecar: signature_of(&sidecar_path)? };
-        let candidate = Candidate { file: name, dir, wasm: wasm.into(), sidecar: sidecar.map(Into::into), signatures };
+        let signatures =
+            Signatures { wasm: signature_of(component)?, sidecar: signature_of(config.unwrap_or(&beside))? };
+        let candidate = Candidate { file: name, dir, wasm: wasm.into(), sidecar, signatures };
         Ok(Self { candidate })
     }
 
@@ -174,10 +173,7 @@ impl Pair {
 fn signature_of(path: &Path) -> Result<Option<Bytes>, WorkbenchError> {
     let mut name = path.as_os_str().to_owned();
     name.push(SIGNATURE_SUFFIX);
-    match read(Path::new(&name), SIGNATURE_BYTES_MAX) {
-        Err(WorkbenchError::Read { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(None),
-        other => Ok(Some(other?.into())),
-    }
+    read_if_there(Path::new(&name), SIGNATURE_BYTES_MAX)
 }
 
 fn read(path: &Path, max: u64) -> Result<Vec<u8>, WorkbenchError> {
@@ -188,6 +184,13 @@ fn read(path: &Path, max: u64) -> Result<Vec<u8>, WorkbenchError> {
         return Err(WorkbenchError::TooLarge { path: path.to_owned(), max });
     }
     Ok(bytes)
+}
+
+fn read_if_there(path: &Path, max: u64) -> Result<Option<Bytes>, WorkbenchError> {
+    match read(path, max) {
+        Err(WorkbenchError::Read { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(None),
+        other => Ok(Some(other?.into())),
+    }
 }
 
 // === impl Workbench ===
@@ -202,7 +205,7 @@ impl Workbench {
         let runtime = Runtime::on_desk(settings.memory_max, &sink)?;
         let ticker = Ticker::start(&runtime)?;
         let live = Arc::new(live(runtime, settings)?);
-        Ok(Self { live, sink, ceilings: ceilings(settings), _ticker: ticker })
+        Ok(Self { live, sink, ceilings: ceilings(settings), trusted: settings.trusted_keys.clone(), _ticker: ticker })
     }
 
     /// Does all that the service does before a plugin goes live. `flipped`: with the other isolation than the sidecar's.
@@ -217,6 +220,7 @@ impl Workbench {
         let policy = plugin.sidecar.on_failure;
         // Every event is to be seen, whatever becomes of those before it: a desk goes on where the service stops.
         plugin.sidecar.on_failure = OnFailure::Quarantine;
+        plugin.sidecar.shadow = false;
         *plugin.budget.lock().unwrap_or_else(PoisonError::into_inner) = Budget::lenient();
         if flipped {
             plugin.sidecar.isolation = match plugin.sidecar.isolation {
@@ -244,8 +248,9 @@ fn live(runtime: Runtime, settings: &Settings) -> Result<Live, WorkbenchError> {
         }
     };
     let compiler = Compiler::new(settings.exe.clone(), CompileLimits::default(), cache);
-    let trusted = settings.trusted_keys.clone();
-    Ok(Live::new(runtime, compiler, ceilings(settings), trusted, Requirements::nothing(), Arc::default())?)
+    // Signatures are a step of their own, so that what comes after a wrong one is seen, too.
+    let (trusted, required) = (TrustedKeys::default(), Requirements::nothing());
+    Ok(Live::new(runtime, compiler, ceilings(settings), trusted, required, Arc::default())?)
 }
 
 fn ceilings(settings: &Settings) -> Ceilings {

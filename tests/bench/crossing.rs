@@ -41,9 +41,21 @@ struct Live {
 
 fn main() {
     let target = Path::new(env!("CARGO_MANIFEST_DIR")).join("target");
-    let pass = target.join("wasm32-wasip2/release/examples/pass.wasm");
+    let pass = target.join("wasm32-wasip2/plugin/examples/pass.wasm");
     let redact = target.join("plugins/redact.wasm");
-    let cache = target.join("tmp/bench-cache");
+    let root = tempfile::tempdir().unwrap();
+    let cache = root.path().join("cache");
+    println!("\nfrom file to live, milliseconds: compiled anew, and from the cache");
+    for name in ["redact", "usage", "transcript"] {
+        let component = target.join(format!("plugins/{name}.wasm"));
+        let times = [(); 2].map(|()| {
+            let started = Instant::now();
+            live(&component, "isolation = \"reuse\"", &cache).host.stop();
+            started.elapsed().as_secs_f64() * 1e3
+        });
+        let size = fs::metadata(&component).unwrap().len() / 1024;
+        println!("{:24} {:8.0} {:8.1}", format!("{name} {size} KiB"), times[0], times[1]);
+    }
     for sidecar in ["isolation = \"reuse\"", "isolation = \"call\""] {
         let (mut passing, mut redacting) = (live(&pass, sidecar, &cache), live(&redact, sidecar, &cache));
         let native = Redactor::new("{}").unwrap();

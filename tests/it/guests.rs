@@ -51,6 +51,7 @@ pub(crate) struct Stage {
     memory_max: usize,
     timeout_max: Duration,
     exe: Option<PathBuf>,
+    cache: &'static str,
     compile: CompileLimits,
 }
 
@@ -68,6 +69,7 @@ impl Stage {
             memory_max: 64 << 20,
             timeout_max: Duration::from_millis(200),
             exe: None,
+            cache: "cache",
             compile: CompileLimits::default(),
         }
     }
@@ -95,6 +97,18 @@ impl Stage {
     /// Compiles in a child process.
     pub(crate) fn with_child(mut self) -> Self {
         self.exe = Some(env!("CARGO_BIN_EXE_task-logger").into());
+        self
+    }
+
+    /// Compiles by this program, whatever it is.
+    pub(crate) fn with_compiler(mut self, exe: &str) -> Self {
+        self.exe = Some(exe.into());
+        self
+    }
+
+    /// Has its cache there, below the stage.
+    pub(crate) fn cache_in(mut self, path: &'static str) -> Self {
+        self.cache = path;
         self
     }
 
@@ -142,7 +156,7 @@ impl Stage {
             required: self.required.clone(),
             // Shared by all tests: the guest is compiled once. Those with a child have their own.
             cache_dir: match self.exe {
-                Some(_) => self.path("cache"),
+                Some(_) => self.path(self.cache),
                 None => Path::new(env!("CARGO_TARGET_TMPDIR")).join("plugin-cache"),
             },
             state_dir: self.path("state"),
@@ -205,6 +219,15 @@ pub(crate) fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
         assert!(Instant::now() < end, "not within {PATIENCE:?}: {what}");
         std::thread::sleep(Duration::from_millis(10));
     }
+}
+
+/// This thread's CPU time: the wall's depends on who else is busy.
+pub(crate) fn cpu_time() -> Duration {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    Duration::new(
+        now.tv_sec.try_into().expect("a time after the start"),
+        now.tv_nsec.try_into().expect("a part of a second"),
+    )
 }
 
 /// An event of task `t`.

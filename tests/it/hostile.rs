@@ -3,3 +3,5 @@
 mod abi;
 pub(crate) mod components;
 mod loading;
+mod misdeeds;
+mod service;

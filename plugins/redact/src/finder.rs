@@ -14,11 +14,13 @@ use vector::{GROUPS, Tables, WINDOW};
 pub(crate) struct Finder {
     literals: Vec<Literal>,
     tables: Tables,
-    /// By the hash of a window: its first entry, plus one.
-    heads: Vec<u16>,
+    /// By the hash of a window: where its entries begin; they end where the next one's begin.
+    begins: Vec<u16>,
     entries: Vec<Entry>,
-    /// Literals shorter than a window, by entry.
+    /// Literals shorter than a window.
     short: Vec<Entry>,
+    /// Whether one of those may end in a byte.
+    short_ends: [bool; 256],
 }
 
 /// A place where a literal stands.
@@ -47,11 +49,13 @@ struct Literal {
 
 #[derive(Clone, Copy)]
 struct Entry {
+    /// The window and the byte before it, if the literal has one.
+    key: u32,
+    /// The bits of it that count.
+    known: u32,
     literal: u16,
     /// From the literal's first byte to the window's last.
     last: u16,
-    /// The next entry with the same hash, plus one.
-    next: u16,
 }
 
 /// More literals, or longer ones, than the tables can name.
@@ -59,13 +63,17 @@ struct Entry {
 pub(crate) struct TooLarge;
 
 /// What a group's places match: the low and the high halves of bytes.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy, Default, PartialEq)]
 struct Halves {
     low: u16,
     high: u16,
 }
 
 const HASH_BITS: u32 = 11;
+/// Of a key: those of its window.
+const WINDOW_BITS: u32 = 0xFFFF_FF00;
+/// Literals that one window may be shared by as if it cost nothing.
+const CROWD_FREE: u16 = 12;
 
 /// How often a byte stands in prose, code and JSON, roughly, in parts of 4096; for what is not here 1.
 static FREQUENCIES: [u16; 128] = frequencies();
@@ -179,71 +187,56 @@ impl Finder {
         {
             return Err(TooLarge);
         }
-        let mut finder = Self {
-            literals: Vec::new(),
-            tables: Tables::default(),
-            heads: vec![0; 1 << HASH_BITS],
-            entries: Vec::with_capacity(literals.len()),
-            short: Vec::new(),
-        };
         let mut windows: Vec<[Halves; WINDOW]> = Vec::with_capacity(literals.len());
+        let (mut entries, mut short) = (Vec::with_capacity(literals.len()), Vec::new());
+        let mut short_ends = [false; 256];
+        let mut crowds = vec![0_u16; 1 << HASH_BITS];
         for (number, literal) in (0_u16..).zip(&literals) {
             let bytes = &literal.bytes;
-            let last = finder.window(literal);
-            let entry = Entry { literal: number, last: u16::try_from(last).map_err(|_| TooLarge)?, next: 0 };
+            let last = window(literal, &crowds);
+            let key = key(bytes, last).unwrap_or_default();
+            let known = if last >= WINDOW { u32::MAX } else { WINDOW_BITS };
+            let entry = Entry { key, known, literal: number, last: u16::try_from(last).map_err(|_| TooLarge)? };
             // A window reaches beyond a literal that is shorter: there any byte may stand.
             windows.push(std::array::from_fn(|place| match (last + 1 + place).checked_sub(WINDOW) {
                 Some(at) => Halves::of(bytes[at], literal.case),
                 None => Halves { low: u16::MAX, high: u16::MAX },
             }));
-            if bytes.len() < WINDOW {
-                finder.short.push(entry);
-                continue;
+            if bytes.len() >= WINDOW {
+                crowds[hash(key)] += 1;
+                entries.push(entry);
+            } else {
+                short.push(entry);
+                short_ends[usize::from(bytes[last])] = true;
+                short_ends[usize::from(bytes[last].to_ascii_uppercase())] |= literal.case == Case::Any;
             }
-            let head = &mut finder.heads[hash(&bytes[last + 1 - WINDOW..=last])];
-            finder.entries.push(Entry { next: *head, ..entry });
-            *head = u16::try_from(finder.entries.len()).map_err(|_| TooLarge)?;
         }
-        finder.literals = literals;
-        finder.tables = Tables::new(&group(windows).map(|group| group.map(|place| (place.low, place.high))));
-        Ok(finder)
-    }
-
-    /// The last byte of the literal's rarest window, of equally rare ones in the emptiest place of the table.
-    fn window(&self, literal: &Literal) -> usize {
-        let bytes = &literal.bytes;
-        let rarity = |last: &usize| {
-            let window = &bytes[last + 1 - WINDOW..=*last];
-            let often: u64 = window.iter().map(|byte| u64::from(frequency(*byte, literal.case))).product();
-            (often * (1 + u64::from(self.is_crowded(window))), *last)
-        };
-        (WINDOW - 1..bytes.len()).min_by_key(rarity).unwrap_or(bytes.len() - 1)
-    }
-
-    /// Whether many literals are known by this window: each would be compared where it stands.
-    fn is_crowded(&self, window: &[u8]) -> bool {
-        let mut next = self.heads[hash(window)];
-        for _ in 0..8 {
-            let Some(entry) = usize::from(next).checked_sub(1).map(|at| self.entries[at]) else { return false };
-            next = entry.next;
-        }
-        true
+        entries.sort_by_key(|entry| hash(entry.key));
+        let begins = crowds.iter().scan(0, |end, crowd| {
+            *end += crowd;
+            Some(*end - crowd)
+        });
+        let begins = begins.chain([u16::try_from(entries.len()).map_err(|_| TooLarge)?]).collect();
+        let tables = Tables::new(&group(windows).map(|group| group.map(|place| (place.low, place.high))));
+        Ok(Self { literals, tables, begins, entries, short, short_ends })
     }
 
     /// Calls `on_hit` for each place where a literal stands, by where their windows end, until it says that it has seen
     /// enough; whether it has.
     pub(crate) fn any(&self, text: &[u8], mut on_hit: impl FnMut(Hit) -> bool) -> bool {
         self.tables.any(text, |last| {
-            if last + 1 >= WINDOW {
-                let mut next = self.heads[hash(&text[last + 1 - WINDOW..=last])];
-                while let Some(entry) = usize::from(next).checked_sub(1).map(|at| self.entries[at]) {
-                    if self.compare(text, last, entry).is_some_and(&mut on_hit) {
+            if let Some(key) = key(text, last) {
+                let hash = hash(key);
+                let range = usize::from(self.begins[hash])..usize::from(self.begins[hash + 1]);
+                for entry in self.entries.get(range).unwrap_or_default() {
+                    let fits = (entry.key ^ key) & entry.known == 0;
+                    if fits && self.compare(text, last, *entry).is_some_and(&mut on_hit) {
                         return true;
                     }
-                    next = entry.next;
                 }
             }
-            self.short.iter().any(|entry| self.compare(text, last, *entry).is_some_and(&mut on_hit))
+            self.short_ends[usize::from(text[last])]
+                && self.short.iter().any(|entry| self.compare(text, last, *entry).is_some_and(&mut on_hit))
         })
     }
 
@@ -263,30 +256,45 @@ impl Finder {
         let start = last.checked_sub(usize::from(entry.last))?;
         let end = start + literal.bytes.len();
         let found = text.get(start..end)?;
+        // They are short: a call to compare memory costs more than it saves.
+        let mut pairs = found.iter().zip(&literal.bytes);
         let is_it = match literal.case {
-            Case::Exact => found == literal.bytes,
-            Case::Any => found.eq_ignore_ascii_case(&literal.bytes),
+            Case::Exact => pairs.all(|(found, byte)| found == byte),
+            Case::Any => pairs.all(|(found, byte)| found.to_ascii_lowercase() == *byte),
         };
         is_it.then_some(Hit { literal: usize::from(entry.literal), start, end })
     }
 }
 
+/// The last byte of the literal's rarest window; one that some others are known by counts as rarer, of many as less rare.
+fn window(literal: &Literal, crowds: &[u16]) -> usize {
+    let bytes = &literal.bytes;
+    let rarity = |last: &usize| {
+        let window = &bytes[last + 1 - WINDOW..=*last];
+        let often: u64 = window.iter().map(|byte| u64::from(frequency(*byte, literal.case))).product();
+        // One more window makes its group match more, one more literal of a window is compared where that stands.
+        let weight = match key(bytes, *last).map_or(0, |key| crowds[hash(key)]) {
+            0 => 4,
+            crowd if crowd < CROWD_FREE => 1,
+            crowd => u64::from(crowd),
+        };
+        (often * weight, *last)
+    };
+    (WINDOW - 1..bytes.len()).min_by_key(rarity).unwrap_or(bytes.len() - 1)
+}
+
 /// Puts windows into groups so that a group matches little beyond its windows: each, the commonest first, where it adds least.
 fn group(mut windows: Vec<[Halves; WINDOW]>) -> [[Halves; WINDOW]; GROUPS] {
     windows.sort_by_cached_key(|window| std::cmp::Reverse(often(window)));
-    let mut groups = [[Halves::default(); WINDOW]; GROUPS];
+    windows.dedup();
+    let mut groups = [([Halves::default(); WINDOW], 0_u64); GROUPS];
     for window in windows {
-        let joined = |group: &[Halves; WINDOW]| {
-            let mut joined = *group;
-            joined.iter_mut().zip(&window).for_each(|(place, other)| *place = place.or(*other));
-            joined
-        };
-        let added = |group: &&mut [Halves; WINDOW]| often(&joined(group)) - often(group);
-        if let Some(group) = groups.iter_mut().min_by_key(added) {
-            *group = joined(group);
-        }
+        let joined = groups.map(|(group, _)| std::array::from_fn(|place| group[place].or(window[place])));
+        let often = joined.map(|group| often(&group));
+        let best = (0..GROUPS).min_by_key(|at| often[*at] - groups[*at].1).unwrap_or_default();
+        groups[best] = (joined[best], often[best]);
     }
-    groups
+    groups.map(|(group, _)| group)
 }
 
 /// How often a group's places all match.
@@ -299,11 +307,24 @@ fn frequency(byte: u8, case: Case) -> u32 {
     if case == Case::Any && byte.is_ascii_alphabetic() { one(byte) + one(byte.to_ascii_uppercase()) } else { one(byte) }
 }
 
-/// Equal for windows that differ in case only.
-fn hash(window: &[u8]) -> usize {
-    let [a, b, c] = *window else { return 0 };
-    let key = u32::from_le_bytes([a.to_ascii_lowercase(), b.to_ascii_lowercase(), c.to_ascii_lowercase(), 0]);
-    (key.wrapping_mul(0x9E37_79B1) >> (32 - HASH_BITS)) as usize
+/// The window that ends with the byte at `last`, in the upper bytes, and the byte before it; the same for texts that differ in
+/// case only, and for some others.
+#[inline]
+fn key(text: &[u8], last: usize) -> Option<u32> {
+    let text = text.get(..=last)?;
+    let bytes = match text.last_chunk::<4>() {
+        Some(four) => *four,
+        None => match *text {
+            [a, b, c] => [0, a, b, c],
+            _ => return None,
+        },
+    };
+    Some(u32::from_le_bytes(bytes) | 0x2020_2020)
+}
+
+#[inline]
+fn hash(key: u32) -> usize {
+    ((key & WINDOW_BITS).wrapping_mul(0x9E37_79B1) >> (32 - HASH_BITS)) as usize
 }
 
 // === impl Halves ===
@@ -323,7 +344,13 @@ impl Halves {
 
     /// How often a byte of these halves stands in text.
     fn often(self) -> u32 {
-        let bits = |mask: u16| (0..16_u8).filter(move |bit| mask & (1 << bit) != 0);
+        let bits = |mut mask: u16| {
+            std::iter::from_fn(move || {
+                let bit = mask.trailing_zeros();
+                mask &= mask.wrapping_sub(1);
+                u8::try_from(bit).ok().filter(|bit| *bit < 16)
+            })
+        };
         bits(self.high).map(|high| bits(self.low).map(|low| frequency(high << 4 | low, Case::Exact)).sum::<u32>()).sum()
     }
 }

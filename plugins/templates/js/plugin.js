@@ -74,7 +74,7 @@ function decide({ data }) {
     const text = JSON.parse(data.slice(start, end));
     const n = text.match(words)?.length ?? 0;
     if (n > 0) {
-      redacted += data.slice(copied, start) + JSON.stringify(text.replace(words, REDACTED));
+      redacted += data.slice(copied, start) + quote(text.replace(words, REDACTED));
       copied = end;
       found += n;
     }
@@ -101,4 +101,15 @@ function nextString(json, from) {
     } while (escapes % 2 === 1);
   }
   return [start, end + 1];
+}
+
+/**
+ * JSON text of a string. In pieces, because `JSON.stringify` takes up to 64 times the length of a long one for a moment; `u`
+ * keeps the two halves of a character together.
+ * @param {string} text
+ */
+function quote(text) {
+  let json = '"';
+  for (const [piece] of text.matchAll(/[^]{1,10000}/gu)) json += JSON.stringify(piece).slice(1, -1);
+  return json + '"';
 }

@@ -39,6 +39,8 @@ STRING = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"')
 class Processor(exports.Processor):
     """The service finds it by this name. An instance may serve many tasks: keep nothing of a task but in `host.set_state`."""
 
+    words: re.Pattern[str]
+
     def init(self, config: str) -> Manifest:
         """Called once, first, with `[config]` of my-plugin.toml as JSON text."""
         settings = json.loads(config)
@@ -49,7 +51,8 @@ class Processor(exports.Processor):
         if not isinstance(words, list) or not all(isinstance(word, str) and word for word in words) or not words:
             raise failure("config: words: expected a list of texts, none of them empty")
         # Longest first, so that of two words that begin at the same place the longer one is taken.
-        self.words = re.compile("|".join(re.escape(word) for word in sorted(words, key=len, reverse=True)))
+        # On the class: every call comes to a new object.
+        Processor.words = re.compile("|".join(re.escape(word) for word in sorted(words, key=len, reverse=True)))
         return Manifest(name="my-plugin", version="0.1.0", role=Role.REDACTOR, kinds=["*"], files=[], codes=["word"])
 
     def process(self, task: Optional[str], events: List[Event], flush: bool) -> List[Verdict]:

@@ -2,7 +2,7 @@
 //! end at the first thing that is wrong, where later steps can still be taken.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::atomic::AtomicBool,
     time::{Duration, Instant},
 };
@@ -17,6 +17,7 @@ use crate::{
         bindings::HOST,
         hex,
         loader::LoadError,
+        seal,
         sidecar::{Ceilings, Isolation, OnFailure, Sidecar},
     },
 };
@@ -25,6 +26,8 @@ use crate::{
 const INSTANCES: usize = 50;
 /// Longest time spent on that.
 const INSTANCES_TIME: Duration = Duration::from_secs(1);
+/// Names shown of a list.
+const LIST_MAX: usize = 12;
 /// Ceilings that cut nothing.
 const NONE: Ceilings = Ceilings { memory: usize::MAX, timeout: Duration::MAX };
 
@@ -88,6 +91,7 @@ impl Workbench {
         found.facts.bytes = candidate.wasm.len();
         found.facts.sha256 = hex(&Sha256::digest(&candidate.wasm));
         self.file(pair, &mut found);
+        self.signature(pair, &mut found);
         let sidecar = self.sidecar(pair, &mut found);
         if candidate.wasm.starts_with(b"\0asm\x0d\0\x01\0") {
             match self.compile(pair, &mut found) {
@@ -119,6 +123,22 @@ impl Workbench {
             );
         } else {
             found.good("file", &format!("{file}, {}, sha256 {}", size(bytes), found.facts.sha256));
+        }
+    }
+
+    /// Who signed it, against whom the operator trusts.
+    fn signature(&self, pair: &Pair, found: &mut Inspection) {
+        match seal::check(&self.trusted, &pair.candidate) {
+            Err(error) => found.wrong("signature", &error.to_string()),
+            Ok(seal) => {
+                let whose = seal.signer().map_or_else(|| "none".to_owned(), |keys| format!("of the key {keys}"));
+                let trust = match (seal.trusted, self.trusted.is_empty()) {
+                    (true, _) => ", trusted",
+                    (false, true) => ", not looked at: PLUGIN_TRUSTED_KEYS is not set here",
+                    (false, false) => "",
+                };
+                found.good("signature", &format!("{whose}{trust}"));
+            }
         }
     }
 
@@ -158,6 +178,10 @@ impl Workbench {
                 &format!("asks for timeout {wish:?}, but PLUGIN_TIMEOUT_MAX is {granted:?}: it gets that"),
             );
         }
+        if granted.shadow {
+            let text = "mode = \"shadow\": it runs beside the chain and writes nothing; a redactor only beside an enforcing one of its name";
+            found.warn("sidecar", text);
+        }
         if granted.on_failure == OnFailure::Halt {
             found.warn("sidecar", "on_failure = \"halt\": one event that it fails on stops the whole service");
         }
@@ -185,14 +209,14 @@ impl Workbench {
         let engine = self.live.runtime().engine();
         let names: Vec<String> =
             component.component_type().imports(engine).map(|(name, _)| name.chars().take(200).collect()).collect();
-        let mut packages: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+        let mut packages: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
         for name in &names {
             let (package, interface) = name.split_once('/').unwrap_or((name, ""));
-            packages.entry(package).or_default().push(interface);
+            packages.entry(package).or_default().insert(interface.split('@').next().unwrap_or_default());
         }
         for (package, interfaces) in packages {
-            let list = interfaces.join(", ");
-            let text = format!("{package} ({list}): {}", granted(package));
+            let list: Vec<&str> = interfaces.into_iter().collect();
+            let text = format!("{package} ({}): {}", list.join(" "), granted(package));
             match package {
                 "wasi:sockets" => found.warn("imports", &text),
                 _ => found.good("imports", &text),
@@ -207,7 +231,6 @@ impl Workbench {
     fn proven(&self, on_desk: &OnDesk, found: &mut Inspection) {
         let plugin = &on_desk.plugin;
         let manifest = &plugin.manifest;
-        let list = |texts: &[String]| if texts.is_empty() { "none".to_owned() } else { texts.join(" ") };
         found.good("world", "task-logger:plugin@1.0.0, imports and exports fit");
         found.good(
             "manifest",
@@ -291,6 +314,17 @@ fn granted(package: &str) -> &'static str {
         "wasi:random" => "granted",
         "wasi:sockets" => "the service grants nothing of it: calls will fail",
         _ => "not offered",
+    }
+}
+
+/// The first of them, and how many more there are.
+fn list(texts: &[String]) -> String {
+    match texts.len() {
+        0 => "none".to_owned(),
+        n if n > LIST_MAX => {
+            format!("{} and {} more", texts.get(..LIST_MAX).unwrap_or_default().join(" "), n - LIST_MAX)
+        }
+        _ => texts.join(" "),
     }
 }
 

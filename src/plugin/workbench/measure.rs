@@ -144,6 +144,8 @@ pub fn measure(settings: &Settings, pair: &Pair, load: &Load) -> Result<Figures,
     let prove = |isolation: Option<Isolation>| {
         let mut plugin = live.prove(&pair.candidate).map_err(|error| refused(error.to_string()))?;
         plugin.sidecar.isolation = isolation.unwrap_or(plugin.sidecar.isolation);
+        // A shadow is measured as if it decided.
+        plugin.sidecar.shadow = false;
         Ok::<_, MeasureError>(Arc::new(plugin))
     };
     let plugin = prove(None)?;
@@ -262,12 +264,13 @@ fn crossing(live: &Live, plugin: &Arc<Plugin>, load: &Load) -> Result<(Spread, u
         let state = states.get(plugin.name()).map_or_else(|| Arc::from(""), Arc::clone);
         let events = slice.events.iter().filter(|event| plugin.wants(&event.kind));
         let inputs: Vec<Input<'_>> = events.map(|event| Input { event, data: &event.data }).collect();
+        let answer = running.process(limits, state, slice.task, &inputs, slice.flush);
+        memory = memory.max(running.memory());
         // A call that fails costs its instance; how many did, the other measurement says.
-        if let Ok((_, staged)) = running.process(limits, state, slice.task, &inputs, slice.flush) {
+        if let Ok((_, staged)) = answer {
             if let Some(state) = staged.state {
                 states.set(Arc::clone(plugin.name()), state);
             }
-            memory = memory.max(running.memory());
             instance = Some(running);
         }
         Ok((0, 0))

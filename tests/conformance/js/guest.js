@@ -45,7 +45,7 @@ export const processor = {
 };
 
 function decide(task, event, data, flush) {
-  switch (data.do ?? "pass") {
+  switch ("do" in data ? data.do : "pass") {
     case "pass":
     case "release":
       break;
@@ -81,10 +81,10 @@ function decide(task, event, data, flush) {
       host.log(data.level, data.text);
       break;
     case "count":
-      host.count("counted", data.n);
+      count("counted", data.n);
       break;
     case "count-other":
-      host.count("not-in-the-manifest", data.n);
+      count("not-in-the-manifest", data.n);
       break;
     case "undeclared":
       host.appendFile("undeclared.txt", data.text);
@@ -100,6 +100,22 @@ function decide(task, event, data, flush) {
   return { tag: "pass" };
 }
 
+// componentize-js passes no number beyond 2^31 - 1 unharmed.
+function count(name, n) {
+  for (; n > 0x7fffffff; n -= 0x7fffffff) host.count(name, 0x7fffffff);
+  host.count(name, n);
+}
+
 function replace(data) {
-  return { tag: "replace", val: JSON.stringify(data) };
+  const members = Object.entries(data).map(([key, value]) => `${JSON.stringify(key)}:${encode(value)}`);
+  return { tag: "replace", val: `{${members.join()}}` };
+}
+
+// For a moment JSON.stringify takes up to 64 times the length of a long string, so that is written in pieces; `u` keeps the two
+// halves of a character together.
+function encode(value) {
+  if (typeof value !== "string") return JSON.stringify(value);
+  let json = '"';
+  for (const [piece] of value.matchAll(/[^]{1,10000}/gu)) json += JSON.stringify(piece).slice(1, -1);
+  return json + '"';
 }

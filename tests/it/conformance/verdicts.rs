@@ -89,11 +89,15 @@ pub(super) fn a_failure_is_an_events_own(language: Language) {
         json!({ "do": "fail", "text": "told" }),
         json!({ "do": "no such action" }),
         json!({ "do": 1 }),
+        json!({ "do": null }),
         json!({ "do": "append", "text": "b" }),
     ]);
     let decided = bench.ask(&events, false);
     let failed = dead("failure");
-    assert_eq!(decided.outcomes, [Outcome::Pass, failed.clone(), failed.clone(), failed, Outcome::Pass]);
+    assert_eq!(
+        decided.outcomes,
+        [Outcome::Pass, failed.clone(), failed.clone(), failed.clone(), failed, Outcome::Pass]
+    );
     let files: Vec<&str> = decided.effects.files.iter().map(|file| &*file.text).collect();
     assert_eq!(files, ["a", "b"]);
     // `told to fail: told`, `-s` and whatever is said of an unknown action: a guest's text is nobody's to show.

@@ -13,7 +13,9 @@ use crate::guests::{Log, Stage, entry, outputs, run};
 fn costs_its_event_only(name: &str, component: &[u8], class: &str) {
     let mut stage = Stage::new();
     // Short: what never ends is met several times until it stands alone.
-    stage.put_bytes("hostile.toml", b"timeout = '30ms'").put_bytes("hostile.wasm", component);
+    let timeout = if class == "timeout" { "30ms" } else { "1s" };
+    let sidecar = format!("timeout = '{timeout}'");
+    stage.put_bytes("hostile.toml", sidecar.as_bytes()).put_bytes("hostile.wasm", component);
     let host = stage.start();
     let shown = entry(&host, "hostile.wasm").unwrap();
     assert_eq!(shown["state"], "live", "{name}: {shown}");
@@ -132,6 +134,7 @@ fn code_that_traps_or_never_ends_costs_its_event_only() {
     let spin = "(loop $on (br $on))";
     for (name, core, misdeed, class) in [
         ("a trap", "", "unreachable", "trap"),
+        ("an exception that nobody catches", "(tag $thrown)", "(throw $thrown)", "trap"),
         ("an access beyond the memory", "", "(drop (i32.load (i32.const -4)))", "trap"),
         ("a division by zero", "", "(drop (i32.div_u (i32.const 1) (local.get $i)))", "trap"),
         ("an empty table's entry", "(table 1 funcref)", "(call_indirect (i32.const 0))", "trap"),
@@ -156,6 +159,12 @@ fn code_that_traps_or_never_ends_costs_its_event_only() {
             "(table $t 1 funcref)",
             "(loop $on (br_if $on (i32.ne (table.grow $t (ref.null func) (i32.const 65536)) (i32.const -1)))) unreachable",
             "trap",
+        ),
+        (
+            "collected memory without end",
+            "(type $array (array (mut i32))) (global $kept (mut (ref null $array)) (ref.null $array))",
+            "(loop $on (global.set $kept (array.new_default $array (i32.const 1000000))) (br $on))",
+            "memory",
         ),
         (
             "logging without end",
@@ -222,4 +231,38 @@ fn code_where_only_data_is_expected_costs_its_event_only() {
     ] {
         costs_its_event_only(name, &Hostile { realloc: &asked(realloc), ..Hostile::default() }.build(), class);
     }
+}
+
+#[test]
+fn resources_without_end_cost_their_event_only() {
+    let made = |component: &str, name: &str, import: &str, misdeed: &str| {
+        let component = format!("{component} (core instance $made (export \"make\" (func ${name})))");
+        let core = format!("(import \"made\" \"make\" (func $make {import}))");
+        Hostile {
+            component: &component,
+            with: "(with \"made\" (instance $made))",
+            core: &core,
+            misdeed,
+            ..Hostile::default()
+        }
+        .build()
+    };
+    let own = made(
+        "(type $r (resource (rep i32))) (core func $new (canon resource.new $r))",
+        "new",
+        "(param i32) (result i32)",
+        "(loop $on (drop (call $make (i32.const 1))) (br $on))",
+    );
+    costs_its_event_only("its own", &own, "trap");
+    let hosts = made(
+        r#"(import "wasi:io/streams@0.2.0" (instance $streams (export "output-stream" (type (sub resource)))))
+        (alias export $streams "output-stream" (type $stream))
+        (import "wasi:cli/stdout@0.2.0" (instance $stdout (export "output-stream" (type $s (eq $stream)))
+          (export "get-stdout" (func (result (own $s))))))
+        (core func $get (canon lower (func $stdout "get-stdout")))"#,
+        "get",
+        "(result i32)",
+        "(loop $on (drop (call $make)) (br $on))",
+    );
+    costs_its_event_only("the host's", &hosts, "trap");
 }

@@ -22,7 +22,7 @@ pub(crate) struct Hostile<'a> {
     pub(crate) post: &'a str,
     /// Instructions before memory is handed out; `$size` is what is asked for.
     pub(crate) realloc: &'a str,
-    /// Further fields of the core module.
+    /// Further fields of the core module, imports first.
     pub(crate) core: &'a str,
     /// Further fields of the component, before the core module.
     pub(crate) component: &'a str,
@@ -137,11 +137,11 @@ impl Hostile<'_> {
     (import "host" "set-state" (func $set-state (param i32 i32)))
     (import "host" "append-file" (func $append (param i32 i32 i32 i32)))
     (import "host" "annotate" (func $annotate (param i32 i32)))
+    {core}
     (global $top (mut i32) (i32.const {HEAP}))
     (global $poisoned (mut i32) (i32.const 0))
     (global $answer (mut i32) (i32.const 0))
     (data (i32.const {TEXTS}) "{data}")
-    {core}
     (func $alloc (param $size i32) (result i32) (local $at i32) (local $pages i32)
       (local.set $at (i32.and (i32.add (global.get $top) (i32.const 15)) (i32.const -16)))
       (global.set $top (i32.add (local.get $at) (local.get $size)))

@@ -42,9 +42,10 @@ impl Tables {
         let mut places = [[[0; 16]; 2]; WINDOW];
         for (bit, group) in groups.iter().enumerate() {
             for (place, (low, high)) in places.iter_mut().zip(group) {
-                for value in 0..16 {
-                    place[0][value] |= u8::from(low >> value & 1 == 1) << bit;
-                    place[1][value] |= u8::from(high >> value & 1 == 1) << bit;
+                for (table, values) in place.iter_mut().zip([low, high]) {
+                    for (value, groups) in table.iter_mut().enumerate() {
+                        *groups |= u8::from(values >> value & 1 == 1) << bit;
+                    }
                 }
             }
         }
@@ -94,34 +95,31 @@ impl Tables {
             (first, second) = (now_first, now_second);
             u64::from(may_end.mask())
         };
-        let mut each = |mut mask: u64, at: usize| {
+        let (turns, rest) = text.as_chunks::<64>();
+        let mut padded = [0; 64];
+        padded[..rest.len()].copy_from_slice(rest);
+        // One loop for all, so that what is done with a place is inlined in it.
+        for at in 0..=turns.len() {
+            let ([a, b, c, d], kept) = match turns.get(at) {
+                Some(turn) => (quarters(turn), u64::MAX),
+                None => (quarters(&padded), (1 << rest.len()) - 1),
+            };
+            let mut mask = (step(a) | step(b) << 16 | step(c) << 32 | step(d) << 48) & kept;
             while mask != 0 {
-                if on_last(at + mask.trailing_zeros() as usize) {
+                if on_last(at * 64 + mask.trailing_zeros() as usize) {
                     return true;
                 }
                 mask &= mask - 1;
             }
-            false
-        };
-        let (vectors, rest) = text.as_chunks::<16>();
-        let (turns, last) = vectors.as_chunks::<4>();
-        let mut at = 0;
-        for [a, b, c, d] in turns {
-            if each(step(a) | step(b) << 16 | step(c) << 32 | step(d) << 48, at) {
-                return true;
-            }
-            at += 64;
         }
-        for vector in last {
-            if each(step(vector), at) {
-                return true;
-            }
-            at += 16;
-        }
-        let mut padded = [0; 16];
-        padded.iter_mut().zip(rest).for_each(|(to, from)| *to = *from);
-        each(step(&padded) & ((1 << rest.len()) - 1), at)
+        false
     }
+}
+
+#[inline(always)]
+fn quarters(turn: &[u8; 64]) -> [&[u8; 16]; 4] {
+    let (quarters, _) = turn.as_chunks::<16>();
+    std::array::from_fn(|at| &quarters[at])
 }
 
 #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]

@@ -25,13 +25,20 @@ pub struct Conformance {
 }
 
 /// What an event's data says under the keys that matter. Which of them do depends on the action: the others may hold anything.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
+#[derive(Debug, Deserialize)]
 struct Order {
+    #[serde(default = "pass")]
     r#do: Value,
+    #[serde(default)]
     text: Value,
+    #[serde(default)]
     level: Value,
+    #[serde(default)]
     n: Value,
+}
+
+fn pass() -> Value {
+    "pass".into()
 }
 
 task_logger_plugin::export!(Conformance);
@@ -92,8 +99,7 @@ fn decide(event: &Event<'_>, order: &Order, call: &Call<'_>) -> Result<Verdict, 
     let host = call.host;
     let text = || order.text.as_str().ok_or_else(|| Failure::new("text is no text"));
     let n = || order.n.as_u64().and_then(|n| u32::try_from(n).ok()).ok_or_else(|| Failure::new("n is no number"));
-    let action = if order.r#do.is_null() { Some("pass") } else { order.r#do.as_str() };
-    match action.ok_or_else(|| Failure::new("do is no text"))? {
+    match order.r#do.as_str().ok_or_else(|| Failure::new("do is no text"))? {
         "pass" | "release" => {}
         "replace" => {
             return Verdict::replace(&json!({
