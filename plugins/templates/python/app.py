@@ -36,44 +36,48 @@ STRING = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"')
 # text), so that the rest of it is redacted when it comes after all.
 
 
-class Processor(exports.Processor):
-    """The service finds it by this name. An instance may serve many tasks: keep nothing of a task but in `host.set_state`."""
+# The configured words: what `init` learns stands here, because every call gets a `Processor` of its own. Keep nothing of a task
+# here: an instance may serve many of them, and `host.set_state` is for that.
+words: re.Pattern[str]
 
-    words: re.Pattern[str]
+
+class Processor(exports.Processor):
+    """Found by this name."""
 
     def init(self, config: str) -> Manifest:
         """Called once, first, with `[config]` of my-plugin.toml as JSON text."""
+        global words
         settings = json.loads(config)
         for key in settings:
             if key != "words":
                 raise failure(f"config: {key}: no such key")
-        words = settings.get("words")
-        if not isinstance(words, list) or not all(isinstance(word, str) and word for word in words) or not words:
+        listed = settings.get("words")
+        if not isinstance(listed, list) or not listed or not all(isinstance(word, str) and word for word in listed):
             raise failure("config: words: expected a list of texts, none of them empty")
         # Longest first, so that of two words that begin at the same place the longer one is taken.
-        # On the class: every call comes to a new object.
-        Processor.words = re.compile("|".join(re.escape(word) for word in sorted(words, key=len, reverse=True)))
+        words = re.compile("|".join(re.escape(word) for word in sorted(listed, key=len, reverse=True)))
         return Manifest(name="my-plugin", version="0.1.0", role=Role.REDACTOR, kinds=["*"], files=[], codes=["word"])
 
     def process(self, task: Optional[str], events: List[Event], flush: bool) -> List[Verdict]:
         """The next events of one task, in order: one verdict for each."""
-        return [self.decide(event) for event in events]
+        return [decide(event) for event in events]
 
-    def decide(self, event: Event) -> Verdict:
-        found = 0
 
-        def redact(string: re.Match[str]) -> str:
-            nonlocal found
-            text, n = self.words.subn(REDACTED, json.loads(string[0]))
-            found += n
-            return json.dumps(text, ensure_ascii=False) if n else string[0]
+def decide(event: Event) -> Verdict:
+    found = 0
 
-        # Only strings are touched, names of members too: numbers and spaces stay as the producer wrote them.
-        data = STRING.sub(redact, event.data)
-        if not found:
-            return Verdict_Pass()
-        host.count("word", found)
-        return Verdict_Replace(data)
+    def redact(string: re.Match[str]) -> str:
+        nonlocal found
+        text, n = words.subn(REDACTED, json.loads(string[0]))
+        found += n
+        return json.dumps(text, ensure_ascii=False) if n else string[0]
+
+    # Only strings are touched, names of members too: numbers and spaces stay as the producer wrote them.
+    data = STRING.sub(redact, event.data)
+    if not found:
+        return Verdict_Pass()
+    host.count("word", found)
+    return Verdict_Replace(data)
 
 
 def failure(message: str) -> Err[Failure]:
