@@ -12,6 +12,7 @@
 use std::{
     env,
     io::Write,
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     process::ExitCode,
     thread,
@@ -60,6 +61,8 @@ pub enum InstallError {
 /// What the service says of the pair.
 enum Said {
     Live,
+    /// It runs beside the chain, as its sidecar says.
+    Shadow,
     Refused(String),
     /// Nothing of it yet.
     Nothing,
@@ -101,7 +104,9 @@ pub(super) fn install(
             return Ok(ExitCode::from(REFUSED));
         }
     };
-    if let Some(other) = report.as_ref().and_then(|report| namesake(report, &staged.file, plugin.name())) {
+    // A shadow is meant to run beside its namesake.
+    let asked = report.as_ref().filter(|_| !plugin.is_shadow());
+    if let Some(other) = asked.and_then(|report| namesake(report, &staged.file, plugin.name())) {
         let text = format!(
             "{} is live from {other} already, and of two files with one manifest name the later is refused: \
              rename this one to {other}, or remove that one first\nnothing was written",
@@ -138,7 +143,9 @@ fn known_folder(config: &Config, report: Option<&Value>) -> Result<PathBuf, Inst
 /// Another file from which a plugin of this name is live.
 fn namesake<'r>(report: &'r Value, file: &str, name: &str) -> Option<&'r str> {
     let plugins = report["plugins"].as_array()?;
-    let other = plugins.iter().find(|plugin| plugin["name"] == name && plugin["file"] != file)?;
+    let other = plugins
+        .iter()
+        .find(|plugin| plugin["name"] == name && plugin["file"] != file && !plugin["shadow"].is_object())?;
     other["file"].as_str()
 }
 
@@ -165,8 +172,9 @@ fn until_live(
             Err(error) => return Err(InstallError::from(error).into()),
         }
         match &last {
-            Said::Live => {
-                let text = format!("live after {} ms", began.elapsed().as_millis());
+            Said::Live | Said::Shadow => {
+                let how = if matches!(last, Said::Live) { "live" } else { "in shadow, beside the chain," };
+                let text = format!("{how} after {} ms", began.elapsed().as_millis());
                 painter.line(0, &[(Ink::Green, &text)])?;
                 return Ok(ExitCode::SUCCESS);
             }
@@ -204,13 +212,24 @@ fn said(report: &Value, installed: &Installed, digest: &str) -> Said {
     if refused["pair"] == digest {
         return Said::Refused(refused["reason"].as_str().unwrap_or("it does not say why").to_owned());
     }
-    if file["pair"] == digest && file["state"] == "live" {
-        return Said::Live;
-    }
     match file["path"].as_str() {
-        Some(path) if path != installed.component().display().to_string() => Said::ElsewhereIs(path.to_owned()),
-        _ => Said::Nothing,
+        Some(path) if is_another(Path::new(path), &installed.component()) => Said::ElsewhereIs(path.to_owned()),
+        _ if file["pair"] != digest => Said::Nothing,
+        _ => match file["state"].as_str() {
+            Some("live") => Said::Live,
+            Some("shadow") => Said::Shadow,
+            // It waits for the plugin of its name, which it may only run beside.
+            Some("refused") => Said::Refused(refused["reason"].as_str().unwrap_or("it does not say why").to_owned()),
+            _ => Said::Nothing,
+        },
     }
+}
+
+/// Whether the service's path is another file of this machine. One that is not found here is the service's own name for a
+/// folder that it shares with us.
+fn is_another(path: &Path, own: &Path) -> bool {
+    let file = |path: &Path| std::fs::metadata(path).map(|found| (found.dev(), found.ino()));
+    matches!((file(path), file(own)), (Ok(theirs), Ok(ours)) if theirs != ours)
 }
 
 fn short(digest: &str) -> &str {

@@ -85,7 +85,10 @@ pub enum ReplayError {
         /// Why.
         reason: String,
     },
-    /// The plugins stopped it, or one that is required is missing.
+    /// One that is required is not in the set.
+    #[error("{0}. What the service requires is required here, too: name its folders in --plugins, before your own")]
+    Missing(String),
+    /// The plugins stopped it.
     #[error("stopped: {0}")]
     Blocked(String),
     /// The data path failed.
@@ -253,7 +256,7 @@ fn through(
         Arc::clone(&status),
     )?;
     accept(&host.report(), &config)?;
-    host.gate().map_err(|blocked| ReplayError::Blocked(blocked.reason))?;
+    host.gate().map_err(|blocked| ReplayError::Missing(blocked.reason))?;
     let provenance = host.provenance();
 
     let stream = Arc::new(RecordedStream::new(Arc::clone(recorded)));

@@ -44,14 +44,14 @@ const COLUMNS: [Column; 11] = [
     ("NAME", |plugin| text(&plugin["name"])),
     ("VERSION", |plugin| text(&plugin["version"])),
     ("ROLE", |plugin| text(&plugin["role"])),
-    ("MODE", |plugin| text(&plugin["mode"])),
+    ("MODE", |plugin| if plugin["shadow"].is_object() { "shadow" } else { "-" }.to_owned()),
     ("FILE", |plugin| text(&plugin["file"])),
     // Digests are told apart by their first characters.
     ("SHA256", |plugin| text(&plugin["sha256"]).chars().take(12).collect()),
     ("SIGNED", signed),
     ("EVENTS", |plugin| events(&plugin["events"])),
     ("FAILED", |plugin| text(&plugin["failed_calls"])),
-    ("HELD", |plugin| text(&plugin["held"])),
+    ("HELD", |plugin| text(&plugin["held_events"])),
 ];
 
 fn print(report: &Value, out: &mut dyn Write) -> std::io::Result<()> {
@@ -102,10 +102,13 @@ fn signed(plugin: &Value) -> String {
     }
 }
 
-/// All verdicts together.
+/// All decided events; those that were held came again.
 fn events(counts: &Value) -> String {
     match counts.as_object() {
-        Some(counts) => counts.values().filter_map(Value::as_u64).sum::<u64>().to_string(),
+        Some(counts) => {
+            let decided = counts.iter().filter(|(verdict, _)| *verdict != "hold");
+            decided.filter_map(|(_, n)| n.as_u64()).sum::<u64>().to_string()
+        }
         None => text(counts),
     }
 }

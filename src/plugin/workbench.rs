@@ -285,6 +285,11 @@ impl OnDesk {
         if self.plugin.is_redactor() { "redactor" } else { "standard" }
     }
 
+    /// Whether its sidecar says `mode = "shadow"`.
+    pub fn is_shadow(&self) -> bool {
+        self.plugin.sidecar.shadow
+    }
+
     /// `call` or `reuse`.
     pub fn isolation(&self) -> &'static str {
         if self.plugin.reuses() { "reuse" } else { "call" }

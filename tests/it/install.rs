@@ -83,6 +83,13 @@ fn what_the_check_refuses_is_not_written() {
     let (code, text) = install(&rig, Some(&node), &[]);
     assert!(code == Some(65) && text.contains("transcript is live from earlier.wasm already"), "{text}");
     assert_eq!(folder(&rig), ["earlier.toml", "earlier.wasm"]);
+    // Beside it, not in its place.
+    author(&rig, b"mode = 'shadow'\n", &wasm);
+    let (code, text) = install(&rig, Some(&node), &[]);
+    assert!(code == Some(0) && text.contains("in shadow, beside the chain, after"), "{text}");
+    let table = rig.command(&["plugin", "ls"]).env("TASK_LOGGER_URL", node.url()).output().unwrap();
+    let table = String::from_utf8(table.stdout).unwrap();
+    assert!(table.contains("MODE") && table.contains("shadow"), "{table}");
 }
 
 #[test]

@@ -101,7 +101,7 @@ fn the_same_plugins_give_the_same_files_byte_for_byte() {
 
 #[test]
 fn a_changed_plugin_shows_what_it_changes() {
-    let rig = Rig::embedded().with_bundled(&PLUGINS);
+    let rig = Rig::embedded().with_bundled(&PLUGINS).set("REQUIRED_PLUGINS", "redact");
     let task = recorded(&rig).remove(0);
     let other = rig.root().join("other");
     copy(&rig.plugins_dir(), &other);
@@ -166,14 +166,14 @@ fn fail_closed_a_replay_without_what_must_run_writes_nothing() {
     fails(&rig.plugins_dir(), "no-such-task", "no task \"no-such-task\"");
     // Not the one that is required.
     fs::write(other.join("x.wasm"), crate::guests::misbehave()).unwrap();
-    fails(&other, &task, "required plugin redact is missing");
+    fails(&other, &task, "What the service requires is required here, too");
     // One that would not run.
     copy(&rig.plugins_dir(), &other);
     fs::write(other.join("x.wasm"), b"no plugin").unwrap();
     fails(&other, &task, "x.wasm is refused");
     // One that stops.
     fs::write(other.join("x.wasm"), crate::guests::misbehave()).unwrap();
-    fs::write(other.join("x.toml"), "on_failure = 'halt'\n[config]\nmode = 'trap'\n").unwrap();
+    fs::write(other.join("x.toml"), "on_failure = 'halt'\n[config]\nmode = 'trap'\nmatch = 'claude'\n").unwrap();
     fails(&other, &task, "stopped: ");
     fs::create_dir_all(out.join("mine")).unwrap();
     let output = replay(&rig, &task, &rig.plugins_dir(), &out);
