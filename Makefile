@@ -10,6 +10,7 @@ export PATH := $(PATH):$(HOME)/.cargo/bin
 PLUGINS := redact usage transcript
 PLUGIN_TARGET := wasm32-wasip2
 GUEST_DIR := target/$(PLUGIN_TARGET)/release
+PLUGIN_DIR := target/$(PLUGIN_TARGET)/plugin
 BIN := target/release/task-logger
 # One folder, whatever the environment says: the plugins are found below it.
 export CARGO_TARGET_DIR := $(CURDIR)/target
@@ -31,7 +32,7 @@ C_FLAGS := --target=wasm32-wasi -mexec-model=reactor -std=c11 -O2 -Wall -Wextra 
 PYTHON_TOOLS := target/tools/python
 JS_TOOLS := target/tools/js
 
-.PHONY: build setup setup-redis setup-c setup-python setup-js plugins guests conformance $(CONFORMANCE:%=conformance-%) demo serve test test-task-logger bench bench-crossing lint clean help
+.PHONY: build setup setup-redis setup-c setup-python setup-js setup-minisign plugins guests conformance $(CONFORMANCE:%=conformance-%) demo serve test test-task-logger bench bench-crossing lint clean help
 
 help: ## Show this
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 18
@@ -72,13 +73,19 @@ setup-js: ## Install Node.js, for the conformance guest in JavaScript
 		&& works; \
 	} || { echo 'Node.js from 18 on with npm is missing: install it (Debian, Ubuntu: `sudo apt-get install nodejs npm`)'; exit 1; }
 
+setup-minisign: ## Install minisign, to cross-check signatures in tests
+	@command -v minisign >/dev/null || { \
+		[ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null \
+		&& apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends minisign; \
+	} || { echo 'minisign is missing: install it (Debian, Ubuntu: `sudo apt-get install minisign`)'; exit 1; }
+
 plugins: setup ## Build the bundled plugins into target/plugins
-	cargo build $(CARGO_FLAGS) --release --target $(PLUGIN_TARGET) $(PLUGINS:%=-p %)
+	cargo build $(CARGO_FLAGS) --profile plugin --target $(PLUGIN_TARGET) $(PLUGINS:%=-p %)
 	@mkdir -p target/plugins
 	@for name in $(PLUGINS); do \
 		install -m 0644 "plugins/$$name/$$name.toml" "target/plugins/.$$name.toml.new"; \
 		mv "target/plugins/.$$name.toml.new" "target/plugins/$$name.toml"; \
-		install -m 0644 "$(GUEST_DIR)/$$name.wasm" "target/plugins/.$$name.wasm.new"; \
+		install -m 0644 "$(PLUGIN_DIR)/$$name.wasm" "target/plugins/.$$name.wasm.new"; \
 		mv "target/plugins/.$$name.wasm.new" "target/plugins/$$name.wasm"; \
 	done
 
@@ -138,8 +145,8 @@ serve: build ## Run the service with the bundled plugins and your own in data/pl
 	PLUGINS_DIR="$${PLUGINS_DIR:-target/plugins:data/plugins}" $(BIN) serve
 
 test: ## Run all tests
-	@$(started); $(MAKE) --no-print-directory setup-redis plugins guests conformance; \
-	REQUIRE_REDIS=1 cargo test $(CARGO_FLAGS) --release --workspace -- $(ARGS); \
+	@$(started); $(MAKE) --no-print-directory setup-redis setup-minisign plugins guests conformance; \
+	REQUIRE_REDIS=1 REQUIRE_MINISIGN=1 cargo test $(CARGO_FLAGS) --release --workspace -- $(ARGS); \
 	$(finished)
 
 test-task-logger: test ## The same, under the name of the spec
@@ -148,7 +155,7 @@ bench: setup-redis plugins ## Measure events per second
 	cargo bench $(CARGO_FLAGS) --profile release --bench drain -- $(ARGS)
 
 bench-crossing: plugins ## Measure what a plugin call costs, and `redact` against the same code called natively
-	cargo build $(CARGO_FLAGS) --release --target $(PLUGIN_TARGET) -p conformance-rust --example pass
+	cargo build $(CARGO_FLAGS) --profile plugin --target $(PLUGIN_TARGET) -p conformance-rust --example pass
 	cargo bench $(CARGO_FLAGS) --profile release --bench crossing -- $(ARGS)
 
 # Documentation is made for those who work on the code: with private items, so that links to them lead somewhere.

@@ -9,7 +9,7 @@ use crate::config::{SETTINGS, Setting, Unset};
 
 mod plugin;
 
-pub use plugin::{Bench, Events, PluginCommand, Replay, Trial};
+pub use plugin::{Bench, Events, Password, PluginCommand, Replay, Trial};
 
 /// What was asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -227,7 +227,8 @@ mod tests {
             ("logs t-1 -f", Action::Logs { task: "t-1".into(), follow: true }),
             ("ls", Action::Ls),
             ("health", Action::Health),
-            ("plugin ls", Action::Plugin(PluginCommand::Ls)),
+            ("plugin ls", Action::Plugin(PluginCommand::Ls { json: false })),
+            ("plugin ls --json", Action::Plugin(PluginCommand::Ls { json: true })),
             ("plugin forget redact", Action::Plugin(PluginCommand::Forget { name: "redact".into() })),
             (
                 "plugin new --lang js my-plugin",
@@ -243,6 +244,18 @@ mod tests {
                     bytes: 1024,
                     json: false,
                 })),
+            ),
+            (
+                "plugin sign p.wasm --password-file s",
+                Action::Plugin(PluginCommand::Sign {
+                    file: "p.wasm".into(),
+                    key: "plugin.key".into(),
+                    password: Password::File("s".into()),
+                }),
+            ),
+            (
+                "plugin keygen --out k -W",
+                Action::Plugin(PluginCommand::Keygen { out: "k".into(), password: Password::None }),
             ),
             (
                 "replay t-1 --plugins a:b --out o --json",

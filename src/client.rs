@@ -19,9 +19,10 @@ use crate::config::Secret;
 mod logs;
 mod plugin;
 mod table;
-mod terminal;
+pub(crate) mod terminal;
 
 pub use logs::logs;
+pub(crate) use plugin::plugin_report;
 pub use plugin::{forget, plugins};
 
 /// Time to connect.
@@ -139,11 +140,14 @@ fn list(target: &Target, out: &mut dyn Write) -> Result<ExitCode, ClientError> {
 // === impl ClientError ===
 
 impl ClientError {
+    /// Exit code when nobody answers.
+    pub const UNREACHABLE: u8 = 69;
+
     /// What the process ends with, see the module's table.
     pub fn exit_code(&self) -> ExitCode {
         ExitCode::from(match self {
             Self::NoSuchTask => 66,
-            Self::Unreachable { .. } => 69,
+            Self::Unreachable { .. } => Self::UNREACHABLE,
             Self::Output(_) => 74,
             Self::Broken(_) | Self::Refused { .. } | Self::Foreign { .. } => 76,
             Self::Unauthorized => 77,

@@ -60,6 +60,8 @@ pub struct Committed {
     pub dead: Vec<DeadLetter>,
     /// Bytes to give back to the window when it is applied.
     pub bytes: usize,
+    /// The same of what plugins added.
+    pub surplus: usize,
 }
 
 /// Records and the receipt that covers them all.
@@ -251,6 +253,9 @@ impl Running {
                 *last = slice.batch;
             }
             self.group.add(slice, &mut self.committer.table).map_err(describe)?;
+            if self.group.size >= GROUP_BYTES {
+                self.commit()?;
+            }
         }
         Ok(())
     }
@@ -265,7 +270,7 @@ impl Running {
             return Ok(());
         }
         let group = std::mem::take(&mut self.group);
-        let (bytes, size) = (group.bytes, group.size as u64);
+        let (bytes, surplus, size) = (group.bytes, group.surplus, group.size as u64);
         let step = {
             let mut tracker = self.tracker();
             let step = tracker.commit(&group.ids);
@@ -281,7 +286,7 @@ impl Running {
         self.committer.metrics.commits.increment(1);
         self.committer.metrics.commit_bytes.increment(size);
         self.bytes_since += size;
-        self.unsynced.push(Committed { sequence, record, dead, bytes });
+        self.unsynced.push(Committed { sequence, record, dead, bytes, surplus });
         match self.committer.fsync {
             Fsync::Interval(interval) if self.synced_at.elapsed() < interval => Ok(()),
             _ => self.sync(),

@@ -10,6 +10,8 @@ use std::{
     time::Duration,
 };
 
+use crate::trust::TrustedKeys;
+
 mod near_miss;
 mod resolve;
 mod table;
@@ -43,6 +45,8 @@ pub struct Config {
     pub plugins_dirs: Vec<PathBuf>,
     /// `REQUIRED_PLUGINS`.
     pub required: Required,
+    /// `PLUGIN_TRUSTED_KEYS`; empty: signatures are not asked for.
+    pub trusted_keys: TrustedKeys,
     /// `FSYNC`.
     pub fsync: Fsync,
     /// `LANES`.

@@ -1,7 +1,7 @@
 //! Stream fields to events. Pure: no I/O, no clock. What cannot be decoded becomes a [`Refused`] with a stable reason and,
 //! if the key is valid, what a gap record needs.
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
 use crate::{
     event::{Entry, Event, Id, Key, StreamId},
@@ -34,7 +34,12 @@ pub struct Refused {
     pub reason: &'static str,
     /// Where its gap record goes; `None` without a valid key.
     pub gap: Option<Gap>,
+    /// It is known to be a `task:completed` whose `status` is `failed`: of a recording only.
+    pub says_failed: bool,
 }
+
+/// Entries of a recording that are known by their gap records alone, with the reasons that those give. A stream has none.
+pub type RecordedGaps = HashMap<StreamId, &'static str>;
 
 /// What of a refused or dropped entry may be written.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,6 +58,7 @@ pub struct Gap {
 #[derive(Debug, Default)]
 pub struct Decoder {
     event_max: usize,
+    gaps: Arc<RecordedGaps>,
     kinds: Vec<Arc<str>>,
     timestamp: Option<(Arc<str>, i64)>,
 }
@@ -65,11 +71,21 @@ impl Decoder {
         Self { event_max, ..Self::default() }
     }
 
+    /// The same for a recording in which these entries are gaps.
+    #[must_use]
+    pub fn with_gaps(self, gaps: Arc<RecordedGaps>) -> Self {
+        Self { gaps, ..self }
+    }
+
     /// Decodes an entry, or says why not.
     pub fn decode(&mut self, entry: Entry) -> Result<Decoded, Box<Refused>> {
-        match self.try_decode(&entry) {
+        let decoded = self.try_decode(&entry);
+        if let Some(reason) = self.gaps.get(&entry.id) {
+            return Err(Box::new(recorded_gap(entry, decoded, reason)));
+        }
+        match decoded {
             Ok(decoded) => Ok(decoded),
-            Err((reason, gap)) => Err(Box::new(Refused { entry, reason, gap })),
+            Err((reason, gap)) => Err(Box::new(Refused { entry, reason, gap, says_failed: false })),
         }
     }
 
@@ -163,6 +179,18 @@ impl Decoder {
             }
         }
     }
+}
+
+/// What a recording has a gap record for, refused with the reason that it gives.
+fn recorded_gap(entry: Entry, decoded: Result<Decoded, (&'static str, Option<Gap>)>, reason: &'static str) -> Refused {
+    let (gap, says_failed) = match decoded {
+        Ok(Decoded { event, .. }) => {
+            let Event { id, key, kind, timestamp, says_failed, .. } = event;
+            (Some(Gap { id, key, kind, timestamp }), says_failed)
+        }
+        Err((_, gap)) => (gap, false),
+    };
+    Refused { entry, reason, gap, says_failed }
 }
 
 /// The key and the task that the envelope names.

@@ -143,11 +143,11 @@ pub fn run(config: Config, exit: bool) -> Result<ExitCode, DemoError> {
 fn prepared(config: Config) -> Result<Config, DemoError> {
     let folder = fresh_folder(&Timestamp::now().strftime("%Y%m%d-%H%M%S").to_string())?;
     let logs_dir = folder.join("logs/tasks");
-    fs::create_dir_all(&logs_dir).map_err(|source| DemoError::Io {
-        action: "create",
-        path: logs_dir.clone(),
-        source,
-    })?;
+    // The last one, so that whoever tries a plugin installs it here, and no other demo sees it.
+    let own_plugins = folder.join("plugins");
+    for path in [&logs_dir, &own_plugins] {
+        fs::create_dir_all(path).map_err(|source| DemoError::Io { action: "create", path: path.clone(), source })?;
+    }
     let port = match TcpListener::bind((config.host, config.port)) {
         Ok(_) => config.port,
         Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
@@ -162,7 +162,7 @@ fn prepared(config: Config) -> Result<Config, DemoError> {
         state_dir: logs_dir.join(crate::layout::STATE_DIR),
         logs_dir,
         stream_dir: folder.join("stream"),
-        plugins_dirs: plugins_dirs(&config)?,
+        plugins_dirs: plugins_dirs(&config)?.into_iter().chain([own_plugins]).collect(),
         required: Required::List(PLUGINS.map(str::to_owned).to_vec()),
         port,
         ..config
@@ -319,7 +319,8 @@ fn urls(asking: &Asking) -> String {
         "/health",
     ];
     let lines: Vec<_> = paths.iter().map(|path| format!("  curl {url}{path}")).collect();
-    format!("Try\n{}", lines.join("\n"))
+    let install = format!("  task-logger plugin install NAME.wasm --url {url}");
+    format!("Try\n{}\nand your own plugin, live (plugins/README.md)\n{install}", lines.join("\n"))
 }
 
 /// Relative to the working directory where it is below it: shorter, and no machine's path.

@@ -56,11 +56,16 @@ pub fn fields(event: Map<String, Value>) -> Result<Fields, IngestError> {
             other => fields.push((name.into(), other.to_string().into())),
         }
     }
-    finished(fields)
+    checked(fields).map(stamped)
 }
 
 /// The same from JSON text, which is kept as written: numbers of any length, doubled names, `data` byte for byte.
 pub fn fields_of_text(event: &str) -> Result<Fields, IngestError> {
+    fields_as_written(event).map(stamped)
+}
+
+/// The same without a `timestamp` where the text has none: what must come out the same tomorrow.
+pub fn fields_as_written(event: &str) -> Result<Fields, IngestError> {
     let raw: &RawValue = serde_json::from_str(event).map_err(|_| IngestError::NotJson { index: 0 })?;
     fields_of_raw(raw)
 }
@@ -104,17 +109,21 @@ fn fields_of_raw(raw: &RawValue) -> Result<Fields, IngestError> {
             text => fields.push((name.into(), Bytes::copy_from_slice(text.as_bytes()))),
         }
     }
-    finished(fields)
+    checked(fields)
 }
 
-fn finished(mut fields: Fields) -> Result<Fields, IngestError> {
-    if !(1..=FIELDS_MAX).contains(&fields.len()) {
-        return Err(IngestError::NotAnObject { index: 0 });
+fn checked(fields: Fields) -> Result<Fields, IngestError> {
+    match (1..=FIELDS_MAX).contains(&fields.len()) {
+        true => Ok(fields),
+        false => Err(IngestError::NotAnObject { index: 0 }),
     }
+}
+
+fn stamped(mut fields: Fields) -> Fields {
     if !fields.iter().any(|(name, _)| name == "timestamp") {
         fields.push(("timestamp".into(), now().into()));
     }
-    Ok(fields)
+    fields
 }
 
 fn is_envelope(name: &str) -> bool {
@@ -154,7 +163,7 @@ impl Taken {
         if index >= limit {
             return Err(IngestError::TooMany { limit });
         }
-        let fields = fields_of_raw(raw).map_err(|_| IngestError::NotAnObject { index })?;
+        let fields = fields_of_raw(raw).map(stamped).map_err(|_| IngestError::NotAnObject { index })?;
         self.fields += fields.len();
         if self.fields > limit.saturating_mul(FIELDS_MEAN) {
             return Err(IngestError::TooMany { limit });

@@ -115,6 +115,25 @@ impl<'t> serde::Deserialize<'t> for Key<'t> {
     }
 }
 
+/// How many objects and arrays stand in one another in a JSON text.
+pub fn depth(text: &str) -> usize {
+    let (mut depth, mut deepest, mut quoted, mut escaped) = (0_usize, 0, false, false);
+    for byte in text.bytes() {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if quoted => escaped = true,
+            b'"' => quoted = !quoted,
+            b'{' | b'[' if !quoted => {
+                depth += 1;
+                deepest = deepest.max(depth);
+            }
+            b'}' | b']' if !quoted => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+    deepest
+}
+
 /// Replaces the escapes of lone surrogates by that of U+FFFD: strict parsers, those of plugins among them, refuse them.
 pub fn mend_surrogates(text: &str) -> Cow<'_, str> {
     let suspicious = |at: usize| text.as_bytes().get(at + 2).is_some_and(|b| matches!(b, b'd' | b'D'));
@@ -206,6 +225,15 @@ mod tests {
         assert_eq!(Members::of("[1]"), Err(NotAnObject::OtherValue));
         for bad in ["", "{", "{}x", "{\"a\":\u{1}}", "nope", r#"{"a":01}"#] {
             assert_eq!(Members::of(bad), Err(NotAnObject::NotJson), "{bad}");
+        }
+    }
+
+    #[test]
+    fn depth_counts_brackets_outside_strings() {
+        for (text, expected) in
+            [("1", 0), ("{}", 1), (r#"{"a":[[1],{"b":[]}]}"#, 4), (r#"{"[[\"[[":"[{\\"}"#, 1), ("[],[[]]", 2)]
+        {
+            assert_eq!(depth(text), expected, "{text}");
         }
     }
 

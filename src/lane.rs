@@ -17,16 +17,17 @@ use cap_std::{ambient_authority, fs::Dir};
 
 use crate::{
     committer::files,
-    decode::Decoder,
+    decode::{Decoder, RecordedGaps},
     ending::Ending,
     event::{Entry, Event, Key},
     metrics::DataPath,
     plugin::{Blocked, LaneChain, PluginHost, Slice as ChainSlice, States},
     slice::Slice,
     status::{Heartbeat, Status},
+    window::Window,
 };
 
-mod queue;
+pub(crate) mod queue;
 mod render;
 
 use queue::{Ahead, KeyQueue};
@@ -35,6 +36,8 @@ use queue::{Ahead, KeyQueue};
 const ENTRIES_MAX: usize = 2048;
 /// Keys kept in memory when nothing forces it; beyond it those whose state stands in a checkpoint are forgotten.
 const KEYS_MAX: usize = 16_384;
+/// What plugins made beyond what came in, in bytes, that a lane gathers before it hands it over.
+const SURPLUS_BYTES: usize = 8 << 20;
 /// How often a lane without work looks whether it must end.
 const IDLE: Duration = Duration::from_millis(500);
 
@@ -52,6 +55,10 @@ pub struct Lane {
     pub hold_max: Duration,
     /// `MAX_EVENT`.
     pub event_max: usize,
+    /// What a recording knows by gap records alone.
+    pub gaps: Arc<RecordedGaps>,
+    /// What plugins made beyond what came in, on its way to the files.
+    pub surplus: Arc<Window>,
     /// The last batch of this lane that a checkpoint covers.
     pub checkpointed: Arc<AtomicU64>,
     /// To say why nothing moves.
@@ -70,6 +77,8 @@ struct Running {
     /// Keys with held events and when they must be flushed.
     held: HashMap<Key, Instant>,
     batch: u64,
+    /// Surplus of the slices that are not handed over yet.
+    surplus: usize,
     heartbeat: Arc<Heartbeat>,
 }
 
@@ -82,9 +91,9 @@ impl Lane {
         };
         let heartbeat = self.status.heartbeat(&format!("lane-{}", self.number));
         self.chain.set_heartbeat(Arc::clone(&heartbeat));
-        let decoder = Decoder::new(self.event_max);
-        let running =
-            Running { lane: self, root, decoder, keys: HashMap::new(), held: HashMap::new(), batch: 0, heartbeat };
+        let decoder = Decoder::new(self.event_max).with_gaps(Arc::clone(&self.gaps));
+        let (keys, held) = (HashMap::new(), HashMap::new());
+        let running = Running { lane: self, root, decoder, keys, held, batch: 0, surplus: 0, heartbeat };
         running.work(&entries, &slices);
     }
 }
@@ -111,20 +120,18 @@ impl Running {
             }
             self.batch += 1;
             for key in touched {
-                if self.process(&key, false, &mut decided).is_break() {
+                if self.process(&key, false, &mut decided, slices).is_break() {
                     return self.heartbeat.idle();
                 }
             }
             let now = Instant::now();
             let due: Vec<Key> = self.held.iter().filter(|(_, at)| **at <= now).map(|(key, _)| key.clone()).collect();
             for key in due.into_iter().filter(|_| open) {
-                if self.process(&key, true, &mut decided).is_break() {
+                if self.process(&key, true, &mut decided, slices).is_break() {
                     return self.heartbeat.idle();
                 }
             }
-            // Waiting for the committer is not standing still: what holds it up says so itself.
-            self.heartbeat.idle();
-            if !decided.is_empty() && slices.send(decided).is_err() {
+            if !decided.is_empty() && self.hand_over(decided, slices).is_break() {
                 return;
             }
             self.forget_keys();
@@ -172,11 +179,24 @@ impl Running {
     }
 
     /// Decides as much of a key's queue as the chain will. `flush`: its held events have waited long enough.
-    fn process(&mut self, key: &Key, flush: bool, decided: &mut Vec<Slice>) -> ControlFlow<()> {
-        let Some(queue) = self.keys.get_mut(key) else { return ControlFlow::Continue(()) };
-        queue.touched = false;
+    fn process(
+        &mut self,
+        key: &Key,
+        flush: bool,
+        decided: &mut Vec<Slice>,
+        slices: &SyncSender<Vec<Slice>>,
+    ) -> ControlFlow<()> {
+        if let Some(queue) = self.keys.get_mut(key) {
+            queue.touched = false;
+        }
         let mut flush = flush;
         loop {
+            if self.surplus > SURPLUS_BYTES {
+                self.hand_over(std::mem::take(decided), slices)?;
+                // A checkpoint covers a batch as a whole.
+                self.batch += 1;
+            }
+            let Some(queue) = self.keys.get_mut(key) else { return ControlFlow::Continue(()) };
             let mut slice = Slice::empty(self.lane.number, self.batch, Some(key.clone()));
             match queue.ahead() {
                 Ahead::Nothing => break,
@@ -214,14 +234,32 @@ impl Running {
                 }
             }
             queue.batch = self.batch;
+            self.surplus += slice.surplus;
             decided.push(slice);
         }
-        match queue.waiting_since() {
+        match self.keys.get(key).and_then(KeyQueue::waiting_since) {
             Some(since) => {
                 let due = (since + self.lane.hold_max).max(Instant::now() + Duration::from_millis(1));
                 self.held.insert(key.clone(), due);
             }
             None => drop(self.held.remove(key)),
+        }
+        ControlFlow::Continue(())
+    }
+
+    /// Gives slices to the committer, and waits while too much of what plugins made is on its way to the files.
+    fn hand_over(&mut self, decided: Vec<Slice>, slices: &SyncSender<Vec<Slice>>) -> ControlFlow<()> {
+        // Waiting for the committer is not standing still: what holds it up says so itself.
+        self.heartbeat.idle();
+        let surplus = &self.lane.surplus;
+        surplus.take(std::mem::take(&mut self.surplus));
+        if slices.send(decided).is_err() {
+            return ControlFlow::Break(());
+        }
+        while surplus.free(IDLE) == 0 {
+            if self.lane.ending.is_over() {
+                return ControlFlow::Break(());
+            }
         }
         ControlFlow::Continue(())
     }

@@ -55,6 +55,7 @@ pub mod service;
 pub mod shutdown;
 pub mod status;
 pub mod telemetry;
+pub mod trust;
 
 pub mod author;
 pub mod cli;

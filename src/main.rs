@@ -49,7 +49,7 @@ fn main() -> ExitCode {
         Action::Logs { task, follow } => asked(client::logs(&target, &task, follow, out)),
         Action::Ls => asked(client::ls(&target, out)),
         Action::Health => asked(client::health(&target, out)),
-        Action::Plugin(PluginCommand::Ls) => asked(client::plugins(&target, out)),
+        Action::Plugin(PluginCommand::Ls { json }) => asked(client::plugins(&target, json, out)),
         Action::Plugin(PluginCommand::Forget { name }) => asked(client::forget(&target, &name, out)),
         Action::Plugin(command) => author::run(&config, &command, out).map_err(Into::into),
         Action::Replay(replay) => author::replay(config, &replay, out).map_err(Into::into),

@@ -9,12 +9,20 @@ use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, Promet
 use crate::status::Status;
 
 mod names;
+mod plugins;
 
 pub use names::*;
+pub use plugins::*;
 
 /// Upper bounds of the buckets of every `*_seconds` histogram, in seconds.
 const BUCKETS: [f64; 14] =
     [0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0];
+
+/// Of those of plugins, whose calls are shorter.
+const PLUGIN_BUCKETS: [f64; 16] = [
+    0.000_01, 0.000_025, 0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25,
+    1.0, 5.0,
+];
 
 /// The process's recorder.
 #[derive(Clone)]
@@ -89,11 +97,17 @@ pub fn install() -> Result<Recorder, MetricsError> {
 }
 
 fn install_first() -> Result<Recorder, MetricsError> {
-    let builder = PrometheusBuilder::new().set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &BUCKETS)?;
+    let mut builder =
+        PrometheusBuilder::new().set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &BUCKETS)?;
+    // A full name goes before a suffix.
+    for name in [ENFORCING.seconds, SHADOW.seconds, PLUGIN_SWAP_SECONDS] {
+        builder = builder.set_buckets_for_metric(Matcher::Full(name.to_owned()), &PLUGIN_BUCKETS)?;
+    }
     let recorder = builder.build_recorder();
     let handle = recorder.handle();
     ::metrics::set_global_recorder(recorder).map_err(|_| MetricsError::Taken)?;
     names::describe();
+    plugins::describe();
     // Shown from the start, as the data path's are.
     skipped_records(0);
     Ok(Recorder(handle))

@@ -21,6 +21,7 @@ use crate::{
         table::Table,
     },
     config::Config,
+    decode::RecordedGaps,
     ending::{Cause, Ending},
     journal::{self, Journal, JournalError},
     lane::Lane,
@@ -40,6 +41,8 @@ const ASK_EVERY: Duration = Duration::from_millis(500);
 const LANE_QUEUE: usize = 16_384;
 /// Batches of slices on their way to the committer.
 const SLICE_QUEUE: usize = 256;
+/// Bytes that plugins may have made beyond what came in and that are not yet in the files; then lanes wait.
+const SURPLUS_WINDOW: usize = 64 << 20;
 /// Groups on their way to the publisher and to the applier.
 const GROUP_QUEUE: usize = 64;
 
@@ -49,6 +52,8 @@ pub struct Owner {
     pub config: Arc<Config>,
     /// The stream.
     pub stream: Arc<dyn Stream>,
+    /// What a recording knows by gap records alone; a stream has none.
+    pub gaps: Arc<RecordedGaps>,
     /// The plugins.
     pub host: Arc<PluginHost>,
     /// What is said of it all.
@@ -162,6 +167,7 @@ impl Owner {
 
         let ending = Arc::new(Ending::default());
         let window = Arc::new(Window::new(config.read_window));
+        let surplus = Arc::new(Window::new(SURPLUS_WINDOW));
         let tracker = Arc::new(Mutex::new(Tracker::new(&position)));
         let progress = Arc::new(Progress::default());
         progress.reached(recovered.next_sequence - 1);
@@ -200,6 +206,7 @@ impl Owner {
         let applying = Applying {
             files,
             window: Arc::clone(&window),
+            surplus: Arc::clone(&surplus),
             progress,
             status: Arc::clone(&self.status),
             metrics: Arc::clone(&self.metrics),
@@ -217,7 +224,7 @@ impl Owner {
         for (number, checkpointed) in checkpointed.iter().enumerate() {
             let (entries_in, entries) = sync_channel(LANE_QUEUE);
             reading_lanes.push(entries_in);
-            lanes.push((self.lane(number, checkpointed, &ending), entries, slices_in.clone()));
+            lanes.push((self.lane(number, checkpointed, &surplus, &ending), entries, slices_in.clone()));
         }
         let reading = Reading {
             reader,
@@ -252,14 +259,16 @@ impl Owner {
         Ok(ending.cause())
     }
 
-    fn lane(&self, number: usize, checkpointed: &Arc<AtomicU64>, ending: &Arc<Ending>) -> Lane {
+    fn lane(&self, number: usize, checkpointed: &Arc<AtomicU64>, surplus: &Arc<Window>, ending: &Arc<Ending>) -> Lane {
         Lane {
             number,
+            surplus: Arc::clone(surplus),
             chain: self.host.lane(),
             host: Arc::clone(&self.host),
             logs_dir: self.config.logs_dir.clone(),
             hold_max: self.config.hold_max,
             event_max: self.config.event_max,
+            gaps: Arc::clone(&self.gaps),
             checkpointed: Arc::clone(checkpointed),
             status: Arc::clone(&self.status),
             metrics: Arc::clone(&self.metrics),

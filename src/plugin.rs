@@ -1,6 +1,6 @@
 //! Plugins: WebAssembly components that see every event before it is written. This file is the face that the lanes, HTTP and
 //! the service use; below it, in the order of a plugin's life: `watch` sees a file, `loader` proves it, `generation`
-//! puts it in a chain, `chain` runs the chain over a slice, `instance` is one store. `bindings` is the only file that
+//! puts it in a chain, `chain` runs the chain over a slice, `shadow` watches it, `instance` is one store. `bindings` is the only file that
 //! names WIT types, `engine` the only one that configures wasmtime.
 
 use std::{
@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use crate::{config::Required, event::Event, status::Status};
+use crate::{config::Required, event::Event, status::Status, trust::TrustedKeys};
 
 mod watch;
 
@@ -17,9 +17,11 @@ mod cache;
 pub mod compile;
 mod kinds;
 mod loader;
+mod seal;
 mod sidecar;
 
 mod generation;
+mod last_good;
 mod live;
 mod report;
 mod required;
@@ -27,19 +29,25 @@ mod roster;
 
 mod budget;
 mod chain;
+mod circuit;
 mod meters;
+mod shadow;
 mod verdict;
 
 mod bindings;
 mod engine;
 mod fit;
 mod instance;
+mod sink;
 mod state;
+
+pub mod workbench;
 
 pub use self::{
     chain::LaneChain,
-    compile::{SUBCOMMAND as COMPILE_SUBCOMMAND, compile_child},
-    required::{MemoryError, forget_in},
+    compile::{CompileLimits, SUBCOMMAND as COMPILE_SUBCOMMAND, compile_child},
+    required::{MemoryError, forget_in, inherit_requirements},
+    seal::binding,
 };
 
 use self::{
@@ -63,12 +71,16 @@ pub struct HostConfig {
     pub cache_dir: PathBuf,
     /// Where the requirement and the last good bytes are remembered, in `plugins/`.
     pub state_dir: PathBuf,
+    /// One of these must have signed each plugin; none: signatures are not asked for.
+    pub trusted_keys: TrustedKeys,
     /// Ceiling of a plugin's memory, in bytes.
     pub memory_max: usize,
     /// Ceiling of a call's CPU time.
     pub timeout_max: Duration,
     /// This program, to compile in a child process by [`COMPILE_SUBCOMMAND`]; `None`: in this process, without limits.
     pub exe: Option<PathBuf>,
+    /// What compiling one component may cost.
+    pub compile: CompileLimits,
 }
 
 /// The plugin host: one per process. Owns the threads that watch the folders and end guests' time.
@@ -211,7 +223,6 @@ impl PluginHost {
     /// # Errors
     /// WebAssembly cannot run here, or `state_dir` cannot be read and written. A plugin that is refused is no error.
     pub fn start(config: HostConfig, status: Arc<Status>) -> Result<Arc<Self>, PluginError> {
-        meters::describe();
         let runtime = Runtime::new(config.memory_max)?;
         let ticker = Ticker::start(&runtime)?;
         let cache = match Cache::open(&config.cache_dir, &runtime.compatibility(), &config.plugins_dirs) {
@@ -221,10 +232,10 @@ impl PluginHost {
                 None
             }
         };
-        let compiler = Compiler::new(config.exe, cache);
+        let compiler = Compiler::new(config.exe, config.compile, cache);
         let ceilings = Ceilings { memory: config.memory_max, timeout: config.timeout_max };
         let required = Requirements::open(config.required, &config.state_dir)?;
-        let live = Arc::new(Live::new(runtime, compiler, ceilings, required, status)?);
+        let live = Arc::new(Live::new(runtime, compiler, ceilings, config.trusted_keys, required, status)?);
         let watcher = Watcher::start(Arc::clone(&live), &config.plugins_dirs)?;
         Ok(Arc::new(Self { live, watcher: Mutex::new(Some(watcher)), ticker: Mutex::new(Some(ticker)) }))
     }

@@ -21,7 +21,7 @@ use crate::{
     source::Fields,
 };
 
-mod lines;
+pub(crate) mod lines;
 mod sink;
 pub mod stream_json;
 

@@ -19,7 +19,7 @@ use crate::{
     http::{self, HttpParts, Limits, PluginView},
     metrics::{self, DataPath, Recorder},
     owner::Owner,
-    plugin::{HostConfig, PluginError, PluginHost},
+    plugin::{CompileLimits, HostConfig, PluginError, PluginHost},
     source::{
         self, SourceError, Stream,
         embedded::EmbeddedStream,
@@ -85,11 +85,16 @@ pub enum ServiceError {
     Metrics(#[from] metrics::MetricsError),
 }
 
-struct Plugins(Arc<PluginHost>);
+/// The host, and the folders that it watches.
+struct Plugins(Arc<PluginHost>, Arc<Config>);
 
 impl PluginView for Plugins {
     fn report(&self) -> serde_json::Value {
-        self.0.report()
+        let mut report = self.0.report();
+        // Absolute, so that whoever installs a plugin finds them from another directory.
+        let folders = self.1.plugins_dirs.iter().map(|dir| std::path::absolute(dir).unwrap_or_else(|_| dir.clone()));
+        report["folders"] = folders.map(|dir| dir.display().to_string()).collect();
+        report
     }
 
     fn forget(&self, name: &str) -> Result<bool, String> {
@@ -124,11 +129,13 @@ impl Service {
                 plugins_dirs: config.plugins_dirs.clone(),
                 required: config.required.clone(),
                 cache_dir: config.cache_dir.clone(),
+                trusted_keys: config.trusted_keys.clone(),
                 state_dir: config.state_dir.clone(),
                 memory_max: config.plugin_memory_max,
                 timeout_max: config.plugin_timeout_max,
                 // Not by its path: a binary that is replaced must still compile for the running one.
                 exe: Some(PathBuf::from("/proc/self/exe")),
+                compile: CompileLimits::default(),
             },
             Arc::clone(&status),
         )?;
@@ -155,6 +162,7 @@ impl Service {
         let owner = Owner {
             config: Arc::clone(&self.config),
             stream: Arc::clone(&self.stream),
+            gaps: Arc::default(),
             host: Arc::clone(&self.host),
             status: Arc::clone(&self.status),
             metrics: Arc::new(DataPath::new()),
@@ -169,7 +177,7 @@ impl Service {
             logs_dir: self.config.logs_dir.clone(),
             status: Arc::clone(&self.status),
             stream: Arc::clone(&self.stream),
-            plugins: Arc::new(Plugins(Arc::clone(&self.host))),
+            plugins: Arc::new(Plugins(Arc::clone(&self.host), Arc::clone(&self.config))),
             api_token: self.config.api_token.clone(),
             metrics: self.recorder.clone(),
             limits: Limits::default(),

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use serde_json::Value;
+
 use crate::{
     event::{Id, Key, StreamId},
     layout::documents::Lifecycle,
@@ -24,6 +26,8 @@ pub struct Slice {
     pub ids: Vec<StreamId>,
     /// Their size in the window.
     pub bytes: usize,
+    /// What it makes beyond that, in bytes: a plugin may make much of little.
+    pub surplus: usize,
     /// Lines, rendered.
     pub lines: Vec<Lines>,
     /// Lifecycle events, in order with nothing else: documents know no lines.
@@ -66,6 +70,7 @@ impl Slice {
             join: None,
             ids: Vec::new(),
             bytes: 0,
+            surplus: 0,
             lines: Vec::new(),
             lifecycle: Vec::new(),
             touches: false,
@@ -75,4 +80,26 @@ impl Slice {
             dropped: 0,
         }
     }
+
+    /// Bytes of what is to be written.
+    pub fn output(&self) -> usize {
+        let lines: usize = self.lines.iter().map(|lines| lines.text.len()).sum();
+        let lifecycle = self.lifecycle.iter().map(|event| event.data.as_ref().map_or(0, String::len));
+        let effects = &self.effects;
+        let files = effects.files.iter().map(|write| write.text.len());
+        let states = effects.states.iter().map(|(_, state)| state.len());
+        let annotations = effects.annotations.iter().map(|(_, object)| object.iter().map(weight).sum());
+        lines + lifecycle.chain(files).chain(states).chain(annotations).sum::<usize>()
+    }
+}
+
+/// What a member stands for in memory, roughly: its texts, and its values.
+fn weight((key, value): (&String, &Value)) -> usize {
+    let inner = match value {
+        Value::String(text) => text.len(),
+        Value::Array(values) => values.iter().map(|value| weight((&String::new(), value))).sum(),
+        Value::Object(object) => object.iter().map(weight).sum(),
+        _ => 0,
+    };
+    key.len() + size_of::<Value>() + inner
 }

@@ -38,13 +38,16 @@ pub enum PluginCommand {
     Install {
         /// `NAME.wasm`.
         file: PathBuf,
-        /// The folder; `None`: the last of `PLUGINS_DIR`.
+        /// The folder; `None`: the last one of the running service, or of `PLUGINS_DIR`.
         to: Option<PathBuf>,
         /// Longest wait for it to be live, in seconds.
         wait: u64,
     },
     /// List plugins.
-    Ls,
+    Ls {
+        /// For machines.
+        json: bool,
+    },
     /// Lift a plugin's requirement.
     Forget {
         /// Manifest name.
@@ -54,6 +57,8 @@ pub enum PluginCommand {
     Keygen {
         /// Secret key to write; the public one gets `.pub` for `.key`.
         out: PathBuf,
+        /// What encrypts it.
+        password: Password,
     },
     /// Sign a component, and its sidecar if there is one.
     Sign {
@@ -61,7 +66,20 @@ pub enum PluginCommand {
         file: PathBuf,
         /// Secret key.
         key: PathBuf,
+        /// What decrypts it.
+        password: Password,
     },
+}
+
+/// Where a key's password comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Password {
+    /// `PLUGIN_KEY_PASSWORD`, else asked for.
+    Ask,
+    /// The first line of this file.
+    File(PathBuf),
+    /// The key has none.
+    None,
 }
 
 /// What to run a plugin on.
@@ -117,7 +135,7 @@ pub struct Replay {
 }
 
 pub(super) fn read(matches: &ArgMatches) -> PluginCommand {
-    let Some((name, matches)) = matches.subcommand() else { return PluginCommand::Ls };
+    let Some((name, matches)) = matches.subcommand() else { return PluginCommand::Ls { json: false } };
     let file = || path(matches, "file").unwrap_or_default();
     let json = || matches.get_flag("json");
     match name {
@@ -149,9 +167,16 @@ pub(super) fn read(matches: &ArgMatches) -> PluginCommand {
             wait: u64::try_from(number(matches, "wait")).unwrap_or(u64::MAX),
         },
         "forget" => PluginCommand::Forget { name: text(matches, "name") },
-        "keygen" => PluginCommand::Keygen { out: path(matches, "out").unwrap_or_default() },
-        "sign" => PluginCommand::Sign { file: file(), key: path(matches, "key").unwrap_or_default() },
-        _ => PluginCommand::Ls,
+        "keygen" => PluginCommand::Keygen {
+            out: path(matches, "out").unwrap_or_default(),
+            password: if matches.get_flag("unencrypted") { Password::None } else { password(matches) },
+        },
+        "sign" => PluginCommand::Sign {
+            file: file(),
+            key: path(matches, "key").unwrap_or_default(),
+            password: password(matches),
+        },
+        _ => PluginCommand::Ls { json: json() },
     }
 }
 
@@ -168,6 +193,7 @@ pub(super) fn read_replay(matches: &ArgMatches) -> Replay {
 pub(super) fn grammar(adjust: impl Fn(Command, &[&'static str]) -> Command) -> Command {
     let asks = &["TASK_LOGGER_URL", "API_TOKEN", "HOST", "PORT"][..];
     let proves = &["CACHE_DIR", "PLUGIN_MEMORY_MAX", "PLUGIN_TIMEOUT_MAX"][..];
+    let trusts = &["PLUGIN_TRUSTED_KEYS"][..];
     let command = |name: &'static str, about: &'static str| Command::new(name).about(about);
     let config = || file_option("config", "FILE", "Sidecar; NAME.toml beside the component without it");
     Command::new("plugin")
@@ -191,7 +217,7 @@ pub(super) fn grammar(adjust: impl Fn(Command, &[&'static str]) -> Command) -> C
             command("check", "Do all that the service does before a file goes live, and say what is wrong")
                 .arg(component())
                 .arg(json()),
-            proves,
+            &[proves, trusts].concat(),
         ))
         .subcommand(adjust(
             command("run", "Run events through a plugin and show what it makes of them")
@@ -221,11 +247,15 @@ pub(super) fn grammar(adjust: impl Fn(Command, &[&'static str]) -> Command) -> C
         .subcommand(adjust(
             command("install", "Check a plugin, put it into the service's folder and wait until it is live")
                 .arg(component())
-                .arg(file_option("to", "DIR", "The folder; the last of PLUGINS_DIR without it"))
+                .arg(file_option(
+                    "to",
+                    "DIR",
+                    "The folder; without it the last one of the running service, or of PLUGINS_DIR",
+                ))
                 .arg(count("wait", "Longest wait for it to be live, in seconds", "60")),
-            &[proves, asks, &["PLUGINS_DIR"]].concat(),
+            &[proves, trusts, asks, &["PLUGINS_DIR"]].concat(),
         ))
-        .subcommand(adjust(command("ls", "List plugins and what is wrong with them"), asks))
+        .subcommand(adjust(command("ls", "List plugins and what is wrong with them").arg(json()), asks))
         .subcommand(adjust(
             command("forget", "Lift the requirement of a plugin that is gone for good")
                 .arg(Arg::new("name").value_name("NAME").required(true).help("The name in its manifest")),
@@ -233,12 +263,22 @@ pub(super) fn grammar(adjust: impl Fn(Command, &[&'static str]) -> Command) -> C
         ))
         .subcommand(
             command("keygen", "Make a pair of keys to sign plugins with")
-                .arg(file_option("out", "FILE", "Secret key; the public one ends in .pub").default_value("plugin.key")),
+                .arg(file_option("out", "FILE", "Secret key; the public one ends in .pub").default_value("plugin.key"))
+                .arg(password_file())
+                .arg(
+                    Arg::new("unencrypted")
+                        .long("unencrypted")
+                        .short('W')
+                        .action(ArgAction::SetTrue)
+                        .conflicts_with("password-file")
+                        .help("Do not encrypt the secret key: whoever reads the file can sign"),
+                ),
         )
         .subcommand(
             command("sign", "Sign a component, and its sidecar if there is one")
                 .arg(component())
-                .arg(file_option("key", "FILE", "Secret key").default_value("plugin.key")),
+                .arg(file_option("key", "FILE", "Secret key").default_value("plugin.key"))
+                .arg(password_file()),
         )
 }
 
@@ -271,6 +311,12 @@ fn count(name: &'static str, help: &'static str, default: &'static str) -> Arg {
     Arg::new(name).long(name).value_name("N").value_parser(value_parser!(usize)).default_value(default).help(help)
 }
 
+fn password_file() -> Arg {
+    let help =
+        "File with the key's password; without it PLUGIN_KEY_PASSWORD from the environment, else it is asked for";
+    file_option("password-file", "FILE", help)
+}
+
 fn json() -> Arg {
     Arg::new("json").long("json").action(ArgAction::SetTrue).help("Print JSON")
 }
@@ -281,6 +327,10 @@ fn text(matches: &ArgMatches, name: &str) -> String {
 
 fn path(matches: &ArgMatches, name: &str) -> Option<PathBuf> {
     matches.get_one::<PathBuf>(name).cloned()
+}
+
+fn password(matches: &ArgMatches) -> Password {
+    path(matches, "password-file").map_or(Password::Ask, Password::File)
 }
 
 fn number(matches: &ArgMatches, name: &str) -> usize {

@@ -6,7 +6,7 @@ const HIDDEN: char = '\u{FFFD}';
 /// The text without control sequences. Colour and cursor sequences (CSI) and operating system commands (OSC, DCS, ...) go as
 /// a whole, other control characters but newline and tab become U+FFFD, as do those that turn the reading direction. A
 /// carriage return is a newline.
-pub(super) fn plain(text: &str) -> String {
+pub(crate) fn plain(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut rest = text.chars().peekable();
     while let Some(char) = rest.next() {
@@ -39,7 +39,7 @@ pub(super) fn plain(text: &str) -> String {
 }
 
 /// The text on one line, at most so many characters.
-pub(super) fn one_line(text: &str, width: usize) -> String {
+pub(crate) fn one_line(text: &str, width: usize) -> String {
     let line = plain(text).replace(['\n', '\t'], " ");
     match line.char_indices().nth(width) {
         None => line,

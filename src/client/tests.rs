@@ -157,14 +157,17 @@ fn the_token_is_sent() {
 fn plugins_are_listed_and_forgotten() {
     let service = Service::start();
     service.require("redact");
-    let (_, text) = run(|out| plugins(&target(&service), out));
-    assert_eq!(text, "NAME    SHA256        STATE\nredact  0123456789ab  live\nrequired: [\"redact\"]\n");
+    let (_, text) = run(|out| plugins(&target(&service), false, out));
+    let rest = "required: redact\norder: none\nfolders: none\n";
+    assert_eq!(text, format!("STATE  NAME    SHA256\nlive   redact  0123456789ab\n{rest}"));
+    let (_, text) = run(|out| plugins(&target(&service), true, out));
+    assert_eq!(serde_json::from_str::<Value>(&text).unwrap()["required"], serde_json::json!(["redact"]));
     let (code, text) = run(|out| forget(&target(&service), "redact", out));
     assert_eq!((code, text.as_str()), (ExitCode::SUCCESS, "redact is no longer required\n"));
     let (code, _) = run(|out| forget(&target(&service), "redact", out));
     assert_eq!(code, ExitCode::FAILURE);
-    let (_, text) = run(|out| plugins(&target(&service), out));
-    assert_eq!(text, "no plugins\nrequired: []\n");
+    let (_, text) = run(|out| plugins(&target(&service), false, out));
+    assert_eq!(text, "no plugins\nrequired: none\norder: none\nfolders: none\n");
 }
 
 #[test]

@@ -28,6 +28,8 @@ pub struct Applying {
     pub files: TaskFiles,
     /// The window that applied entries leave.
     pub window: Arc<Window>,
+    /// The one that what plugins added leaves.
+    pub surplus: Arc<Window>,
     /// How far the files are.
     pub progress: Arc<Progress>,
     /// To say why nothing moves.
@@ -84,6 +86,7 @@ impl Applying {
                     }
                     self.status.set_blocked("files", None);
                     self.window.give(commits.iter().map(|commit| commit.bytes).sum());
+                    self.surplus.give(commits.iter().map(|commit| commit.surplus).sum());
                     if let Some(last) = commits.last() {
                         self.progress.reached(last.sequence);
                     }

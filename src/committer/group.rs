@@ -22,6 +22,8 @@ pub struct Group {
     pub ids: Vec<StreamId>,
     /// Their bytes in the window.
     pub bytes: usize,
+    /// What plugins added to them, in bytes.
+    pub surplus: usize,
     /// Dead letters with their fields, for the publisher.
     pub dead: Vec<DeadLetter>,
     /// Bytes of the effects so far.
@@ -65,6 +67,7 @@ impl Group {
     pub fn add(&mut self, slice: Slice, table: &mut Table) -> Result<(), FilesError> {
         self.ids.extend(&slice.ids);
         self.bytes += slice.bytes;
+        self.surplus += slice.surplus;
         let Slice { key, join, lines, lifecycle, touches, effects, provenance, dead, .. } = slice;
         self.dead.extend(dead);
         let Some(key) = key else { return Ok(()) };

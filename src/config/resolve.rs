@@ -15,7 +15,7 @@ use super::{
     table::{self, Kind, Setting, Unset},
     values,
 };
-use crate::layout;
+use crate::{layout, trust::TrustedKeys};
 
 /// Largest file that a secret is read from, in bytes.
 const SECRET_FILE_MAX: u64 = 64 * 1024;
@@ -77,6 +77,7 @@ pub fn resolve(input: &Input) -> Result<Config, Invalid> {
     let host = take.or("HOST", values::host, open);
     let plugins_dirs = take.or("PLUGINS_DIR", values::paths, Vec::new());
     let required = take.or("REQUIRED_PLUGINS", values::names, Required::Redactors);
+    let trusted_keys = take.trusted_keys();
     let plugin_memory_max = take.size("PLUGIN_MEMORY_MAX");
     let plugin_timeout_max = take.time("PLUGIN_TIMEOUT_MAX");
     let hold_max = take.time("HOLD_MAX");
@@ -104,6 +105,7 @@ pub fn resolve(input: &Input) -> Result<Config, Invalid> {
         log_json,
         plugins_dirs,
         required,
+        trusted_keys,
         fsync,
         lanes,
         read_window,
@@ -267,6 +269,23 @@ impl Taking<'_> {
 
     fn path(&mut self, name: &'static str) -> PathBuf {
         self.or(name, values::path, PathBuf::new())
+    }
+
+    /// Every bad key by itself: a list that is cut short must not pass for a shorter list.
+    fn trusted_keys(&mut self) -> TrustedKeys {
+        const NAME: &str = "PLUGIN_TRUSTED_KEYS";
+        let Some(setting) = table::find(NAME) else { return TrustedKeys::default() };
+        let Some(text) = self.text(setting) else { return TrustedKeys::default() };
+        match TrustedKeys::read(&text) {
+            Ok(keys) => return keys,
+            Err(bad) if bad.is_empty() => self.refuse(NAME, text, setting.kind.rule()),
+            Err(bad) => {
+                for key in bad {
+                    self.refuse(NAME, key.item, format!("{}; it {}", setting.kind.rule(), key.reason));
+                }
+            }
+        }
+        TrustedKeys::default()
     }
 
     fn number(&mut self, name: &'static str) -> Option<u64> {

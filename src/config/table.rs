@@ -49,6 +49,8 @@ pub enum Kind {
     Fsync,
     /// `none`, or manifest names split by commas.
     Names,
+    /// minisign public keys and files that hold some, split by commas.
+    Keys,
 }
 
 /// What holds when a setting is unset.
@@ -109,7 +111,13 @@ pub const SETTINGS: &[Setting] = &[
         Unset::Means("redactors, once live"),
         "Plugins without which nothing is read: manifest names split by commas, or `none`",
     ),
-    setting("PLUGIN_MEMORY_MAX", Kind::Size(MIB, 4096 * MIB), Unset::Is("64MiB"), "Most memory of a plugin instance"),
+    setting(
+        "PLUGIN_TRUSTED_KEYS",
+        Kind::Keys,
+        Unset::Means("signatures are not asked for"),
+        "Keys of which one must have signed each plugin and its sidecar",
+    ),
+    setting("PLUGIN_MEMORY_MAX", Kind::Size(MIB, 4096 * MIB), Unset::Is("256MiB"), "Most memory of a plugin instance"),
     setting(
         "PLUGIN_TIMEOUT_MAX",
         Kind::Time(Duration::from_millis(1), Duration::from_secs(600)),
@@ -215,6 +223,7 @@ impl Kind {
             Self::Format => "expected text or json".into(),
             Self::Fsync => "expected always, interval:MS with 1 to 60000 milliseconds, or never".into(),
             Self::Names => "expected none, or names like `redact` ([a-z][a-z0-9-]{0,39}) split by commas".into(),
+            Self::Keys => "expected minisign public keys (RW…) or files that hold some, split by commas".into(),
         }
     }
 
@@ -234,6 +243,7 @@ impl Kind {
             Self::Format => "FORMAT",
             Self::Fsync => "WHEN",
             Self::Names => "NAMES",
+            Self::Keys => "KEYS",
         }
     }
 }

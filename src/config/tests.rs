@@ -28,7 +28,7 @@ fn defaults_are_those_of_the_spec() {
     assert!(config.cache_dir.ends_with("home/.cache/task-logger"));
     assert_eq!(config.hold_max, Duration::from_secs(1));
     assert_eq!(config.shutdown_grace, Duration::from_secs(25));
-    assert_eq!((config.read_window, config.event_max, config.plugin_memory_max), (32 << 20, 16 << 20, 64 << 20));
+    assert_eq!((config.read_window, config.event_max, config.plugin_memory_max), (32 << 20, 16 << 20, 256 << 20));
     assert!(config.lanes >= 1);
     assert_eq!(config.service_url(), "http://127.0.0.1:8090");
 }
@@ -52,11 +52,28 @@ fn every_setting_has_a_rule_that_holds() {
             Kind::Format => "xml",
             Kind::Fsync => "interval:0",
             Kind::Names => "Redact",
+            Kind::Keys => ",",
         };
         let shown = if setting.is_secret() { "[secret]" } else { bad };
         let expected = format!("{}={shown:?} is not valid: {}", setting.name, setting.kind.rule());
         assert_eq!(problems(&[(setting.name, bad)]), expected);
     }
+}
+
+#[test]
+fn a_bad_key_is_named() {
+    let key = "RWTcHmB1aJg0pdpOSVN3Mh9HPRQm1+1n0IiwmAfoxtuRncZlGMCiJtN7";
+    assert!(config(&[]).trusted_keys.is_empty());
+    let ids: Vec<_> = config(&[("PLUGIN_TRUSTED_KEYS", key)]).trusted_keys.ids().map(|id| id.to_string()).collect();
+    assert_eq!(ids, ["A534986875601EDC"]);
+    let text = problems(&[("PLUGIN_TRUSTED_KEYS", &format!("{key},RWbad,/nonexistent/our.pub"))]);
+    let lines: Vec<_> = text.lines().collect();
+    assert_eq!(lines.len(), 2, "{text}");
+    assert!(
+        lines[0].starts_with("PLUGIN_TRUSTED_KEYS=\"RWbad\" is not valid: expected minisign public keys"),
+        "{text}"
+    );
+    assert!(lines[1].starts_with("PLUGIN_TRUSTED_KEYS=\"/nonexistent/our.pub\""), "{text}");
 }
 
 #[test]

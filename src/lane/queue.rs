@@ -17,17 +17,17 @@ const BYTES_MAX: usize = 1 << 20;
 
 /// A key in a lane's memory.
 #[derive(Debug)]
-pub(super) struct KeyQueue {
+pub(crate) struct KeyQueue {
     /// The key.
-    pub(super) key: Key,
+    pub(crate) key: Key,
     /// The plugins' states, ahead of what is journaled by what is on its way there.
-    pub(super) states: States,
+    pub(crate) states: States,
     /// The task that a flow joined.
-    pub(super) joined: Option<Id>,
+    pub(crate) joined: Option<Id>,
     /// Whether it is in the list of keys to process.
-    pub(super) touched: bool,
+    pub(crate) touched: bool,
     /// The lane's last batch that decided something of it.
-    pub(super) batch: u64,
+    pub(crate) batch: u64,
     runs: VecDeque<Run>,
 }
 
@@ -39,7 +39,7 @@ enum Run {
 
 /// What comes next.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Ahead {
+pub(crate) enum Ahead {
     /// The queue is empty.
     Nothing,
     /// An entry that could not be decoded.
@@ -56,21 +56,21 @@ pub(super) enum Ahead {
 }
 
 impl KeyQueue {
-    pub(super) fn new(key: Key, states: States, joined: Option<Id>) -> Self {
+    pub(crate) fn new(key: Key, states: States, joined: Option<Id>) -> Self {
         Self { key, states, joined, touched: false, batch: 0, runs: VecDeque::new() }
     }
 
     /// Events that wait.
-    pub(super) fn waiting(&self) -> u32 {
+    pub(crate) fn waiting(&self) -> u32 {
         let count = |run: &Run| if let Run::Events { events, .. } = run { events.len() } else { 0 };
         u32::try_from(self.runs.iter().map(count).sum::<usize>()).unwrap_or(u32::MAX)
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.runs.is_empty()
     }
 
-    pub(super) fn push_event(&mut self, Decoded { event, members }: Decoded, now: Instant) {
+    pub(crate) fn push_event(&mut self, Decoded { event, members }: Decoded, now: Instant) {
         if let Some(Run::Events { events, members: all, arrived }) = self.runs.back_mut() {
             events.push(event);
             all.push(members);
@@ -80,11 +80,11 @@ impl KeyQueue {
         self.runs.push_back(Run::Events { events: vec![event], members: vec![members], arrived: vec![now] });
     }
 
-    pub(super) fn push_refused(&mut self, refused: Refused, size: usize) {
+    pub(crate) fn push_refused(&mut self, refused: Refused, size: usize) {
         self.runs.push_back(Run::Refused(Box::new((refused, size))));
     }
 
-    pub(super) fn ahead(&self) -> Ahead {
+    pub(crate) fn ahead(&self) -> Ahead {
         let events = match self.runs.front() {
             None => return Ahead::Nothing,
             Some(Run::Refused(_)) => return Ahead::Refused,
@@ -110,7 +110,7 @@ impl KeyQueue {
     }
 
     /// The first `count` events of the queue's head.
-    pub(super) fn events(&self, count: usize) -> &[Event] {
+    pub(crate) fn events(&self, count: usize) -> &[Event] {
         match self.runs.front() {
             Some(Run::Events { events, .. }) => events.get(..count).unwrap_or_default(),
             _ => &[],
@@ -118,7 +118,7 @@ impl KeyQueue {
     }
 
     /// The task that calls for this key are told.
-    pub(super) fn task(&self) -> Option<&str> {
+    pub(crate) fn task(&self) -> Option<&str> {
         match &self.key {
             Key::Task(id) => Some(id.as_str()),
             Key::Flow(_) => self.joined.as_ref().map(Id::as_str),
@@ -126,7 +126,7 @@ impl KeyQueue {
     }
 
     /// Takes the first `count` events, with their members.
-    pub(super) fn pop_events(&mut self, count: usize) -> Vec<(Event, Members)> {
+    pub(crate) fn pop_events(&mut self, count: usize) -> Vec<(Event, Members)> {
         let Some(Run::Events { events, members, arrived }) = self.runs.front_mut() else { return Vec::new() };
         let count = count.min(events.len());
         let popped = events.drain(..count).zip(members.drain(..count)).collect();
@@ -137,7 +137,7 @@ impl KeyQueue {
         popped
     }
 
-    pub(super) fn pop_refused(&mut self) -> Option<(Refused, usize)> {
+    pub(crate) fn pop_refused(&mut self) -> Option<(Refused, usize)> {
         match self.runs.pop_front()? {
             Run::Refused(refused) => Some(*refused),
             events => {
@@ -148,7 +148,7 @@ impl KeyQueue {
     }
 
     /// When the first event that waits was read.
-    pub(super) fn waiting_since(&self) -> Option<Instant> {
+    pub(crate) fn waiting_since(&self) -> Option<Instant> {
         match self.runs.front()? {
             Run::Events { arrived, .. } => arrived.first().copied(),
             Run::Refused(_) => None,

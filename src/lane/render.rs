@@ -20,12 +20,12 @@ use crate::{
 /// Adds an entry that could not be decoded: a dead letter, and a gap record if its key is valid. What the envelope says of
 /// the task's life applies all the same.
 pub(super) fn push_refused(slice: &mut Slice, refused: Refused, size: usize, metrics: &DataPath) {
-    let Refused { entry, reason, gap } = refused;
+    let Refused { entry, reason, gap, says_failed } = refused;
     metrics.dead(reason).increment(1);
     slice.ids.push(entry.id);
     slice.bytes += charge(size);
     if let Some(gap) = gap {
-        if let Some(stage) = stage(&gap.kind, false) {
+        if let Some(stage) = stage(&gap.kind, says_failed) {
             let data = Err(reason.to_owned());
             slice.lifecycle.push(Lifecycle { id: gap.id, stage, timestamp: Arc::clone(&gap.timestamp), data });
         }
@@ -79,6 +79,7 @@ pub(super) fn push_decided(slice: &mut Slice, queue: &mut KeyQueue, decided: Dec
             }
         }
     }
+    slice.surplus = slice.output().saturating_sub(slice.bytes);
 }
 
 fn push_written(

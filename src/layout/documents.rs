@@ -7,10 +7,19 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use super::{FINAL_RESULT, INPUT, LAYOUT_VERSION, METADATA};
-use crate::{event::StreamId, plugin::PluginProvenance};
+use crate::{
+    event::StreamId,
+    json::{Members, depth},
+    plugin::PluginProvenance,
+};
 
 /// Most plugin versions that a task's metadata lists; further ones are counted.
 const PLUGINS_MAX: usize = 100;
+/// Deepest nesting of a value: the model adds levels of its own, and no reader of JSON follows more than some hundred. What
+/// is deeper is kept as its text.
+pub const DEPTH_MAX: usize = 100;
+/// Bytes that a plugin's annotations of a task may have; further keys are left out, and counted.
+const ANNOTATIONS_BYTES_MAX: usize = 256 << 10;
 /// Most superseded results that are kept.
 const EARLIER_MAX: usize = 8;
 
@@ -19,7 +28,11 @@ const EARLIER_MAX: usize = 8;
 #[serde(default)]
 pub struct Documents {
     created: Map<String, Value>,
+    /// Those of its keys that `task:started` brought; the files do not tell.
+    started_keys: Vec<String>,
     annotations: Map<String, Value>,
+    #[serde(skip_serializing_if = "Map::is_empty")]
+    annotations_omitted: Map<String, Value>,
     created_at: Option<String>,
     started_at: Option<String>,
     completed_at: Option<String>,
@@ -84,8 +97,7 @@ impl Documents {
     /// Applies a lifecycle event. Times and status come from the envelope and apply even without data.
     pub fn lifecycle(&mut self, event: &Lifecycle) {
         let at = || Some(event.timestamp.to_string());
-        let data: Option<Map<String, Value>> =
-            event.data.as_ref().ok().map(|text| serde_json::from_str(text).unwrap_or_default());
+        let data: Option<Map<String, Value>> = event.data.as_ref().ok().map(|text| object(text));
         if data.is_some() {
             self.event_ids.push(event.id.to_string());
         }
@@ -101,7 +113,10 @@ impl Documents {
                 self.raise(Status::Running);
                 let fresh = data.unwrap_or_default().into_iter().filter(|(_, value)| !value.is_null());
                 for (key, value) in fresh {
-                    self.created.entry(key).or_insert(value);
+                    if !self.created.contains_key(&key) {
+                        self.started_keys.push(key.clone());
+                        self.created.insert(key, value);
+                    }
                 }
             }
             Stage::Completed { failed } => self.end(failed, completed(data, failed, event), event),
@@ -119,6 +134,11 @@ impl Documents {
         self.raise(Status::Running);
     }
 
+    /// Keys of `metadata.json` that `task:started` brought, as producers name them.
+    pub fn started_keys(&self) -> &[String] {
+        &self.started_keys
+    }
+
     /// Whether nothing was noted yet: the task has no `metadata.json`.
     pub fn is_new(&self) -> bool {
         *self == Self::default()
@@ -127,13 +147,25 @@ impl Documents {
     /// Merges an object under `annotations.<plugin>`; null removes a key.
     pub fn annotate(&mut self, plugin: &str, object: Map<String, Value>) {
         let slot = self.annotations.entry(plugin).or_insert_with(|| json!({}));
+        let mut size = slot.to_string().len();
+        let mut omitted = 0;
         if let Value::Object(annotations) = slot {
             for (key, value) in object {
+                let before = annotations.get(&key).map_or(0, |old| old.to_string().len());
+                let after = value.to_string().len();
                 match value {
                     Value::Null => drop(annotations.shift_remove(&key)),
-                    value => drop(annotations.insert(key, value)),
+                    _ if size + key.len() + after > ANNOTATIONS_BYTES_MAX && after > before => omitted += 1,
+                    value => {
+                        size = (size + key.len() + after).saturating_sub(before);
+                        annotations.insert(key, value);
+                    }
                 }
             }
+        }
+        if omitted > 0 {
+            let known = self.annotations_omitted.get(plugin).and_then(Value::as_u64).unwrap_or(0);
+            self.annotations_omitted.insert(plugin.to_owned(), (known + omitted).into());
         }
     }
 
@@ -176,6 +208,7 @@ impl Documents {
         }
         Self {
             annotations: read(take("annotations")).unwrap_or_default(),
+            annotations_omitted: read(take("annotations_omitted")).unwrap_or_default(),
             created_at: read(take("created_at")),
             started_at: read(take("started_at")),
             completed_at: read(take("completed_at")),
@@ -185,6 +218,7 @@ impl Documents {
             event_ids: read(take("event_ids")).unwrap_or_default(),
             input: parse(input),
             result: parse(result),
+            started_keys: Vec::new(),
             created: {
                 for derived in ["task_id", "layout_version"] {
                     created.shift_remove(derived);
@@ -212,14 +246,26 @@ impl Documents {
             let key = match &**key {
                 // The id is the same one; a producer's other values of our keys are kept beside them.
                 "task_id" if value == task => continue,
-                "annotations" | "task_id" | "created_at" | "started_at" | "completed_at" | "status" | "plugins"
-                | "plugins_omitted" | "layout_version" | "event_ids" => format!("_field.{key}"),
+                "annotations"
+                | "annotations_omitted"
+                | "task_id"
+                | "created_at"
+                | "started_at"
+                | "completed_at"
+                | "status"
+                | "plugins"
+                | "plugins_omitted"
+                | "layout_version"
+                | "event_ids" => format!("_field.{key}"),
                 _ => key.clone(),
             };
             metadata.insert(key, value.clone());
         }
         if !self.annotations.is_empty() {
             metadata.insert("annotations".into(), self.annotations.clone().into());
+        }
+        if !self.annotations_omitted.is_empty() {
+            metadata.insert("annotations_omitted".into(), self.annotations_omitted.clone().into());
         }
         metadata.insert("task_id".into(), task.into());
         for (key, at) in
@@ -273,6 +319,16 @@ impl Documents {
         }
         self.result = Some(result);
     }
+}
+
+/// The members of an event's data.
+fn object(text: &str) -> Map<String, Value> {
+    let members = Members::of(text).unwrap_or_default();
+    let value = |raw: &str| match depth(raw) <= DEPTH_MAX {
+        true => serde_json::from_str(raw).unwrap_or_else(|_| raw.into()),
+        false => raw.into(),
+    };
+    members.iter(text).map(|(key, raw)| (key.to_owned(), value(raw))).collect()
 }
 
 fn completed(data: Option<Map<String, Value>>, failed: bool, event: &Lifecycle) -> Map<String, Value> {
@@ -398,6 +454,35 @@ mod tests {
         let expected = json!({"success": false, "gap": "plugin_failed", "completed_at": "T1"});
         assert_eq!(files(&documents)["04-final-result.json"], expected);
         assert_eq!(files(&documents)["metadata.json"]["event_ids"], json!([]));
+    }
+
+    #[test]
+    fn what_is_too_deep_is_kept_as_text() {
+        let mut documents = Documents::default();
+        let nested = |depth: usize| format!("{}{}", "[".repeat(depth), "]".repeat(depth));
+        let data = format!(r#"{{"fits":{},"deep":{},"n":1.50}}"#, nested(DEPTH_MAX), nested(DEPTH_MAX + 1));
+        documents.lifecycle(&event(1, Stage::Created, Ok(&data)));
+        documents.lifecycle(&event(2, Stage::Completed { failed: false }, Ok(&data)));
+        documents.lifecycle(&event(3, Stage::Failed, Ok(&data)));
+        let model = serde_json::to_vec(&documents).unwrap();
+        assert_eq!(serde_json::from_slice::<Documents>(&model).unwrap(), documents);
+        let metadata = &files(&documents)["metadata.json"];
+        assert_eq!((&metadata["deep"], &metadata["n"]), (&json!(nested(DEPTH_MAX + 1)), &json!(1.5)));
+        assert_eq!(metadata["fits"].to_string(), nested(DEPTH_MAX));
+    }
+
+    #[test]
+    fn bounded_everything_annotations_of_a_plugin_have_a_limit() {
+        let mut documents = Documents::default();
+        for n in 0..100 {
+            documents.annotate("p", Map::from_iter([(format!("k{n}"), Value::from("x".repeat(60 << 10)))]));
+        }
+        documents.annotate("p", Map::from_iter([("k0".to_owned(), 1.into()), ("k1".to_owned(), Value::Null)]));
+        documents.annotate("p", Map::from_iter([("new".to_owned(), 2.into())]));
+        let metadata = &files(&documents)["metadata.json"];
+        assert!(metadata.to_string().len() < ANNOTATIONS_BYTES_MAX + 1024);
+        assert_eq!((&metadata["annotations"]["p"]["k0"], &metadata["annotations"]["p"]["new"]), (&json!(1), &json!(2)));
+        assert_eq!(metadata["annotations_omitted"], json!({"p": 96}));
     }
 
     #[test]

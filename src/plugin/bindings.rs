@@ -1,8 +1,6 @@
 //! The WIT world in Rust, and the conversions from and to it. The only file that names WIT types: the rest of the host
 //! speaks of [`Manifest`] and [`Verdict`].
 
-use std::fmt::Write as _;
-
 use wasmtime::{Store, component::HasSelf};
 
 use super::{
@@ -107,14 +105,14 @@ impl Guest {
     ) -> wasmtime::Result<Result<Vec<Verdict>, String>> {
         // One text for all ids, cut at their ends.
         let mut text = String::with_capacity(events.len() * ID_BYTES);
-        let ends: Vec<usize> = events
-            .iter()
-            .map(|input| {
-                // Writing to a String cannot fail.
-                write!(text, "{}", input.event.id).ok();
-                text.len()
-            })
-            .collect();
+        let mut digits = itoa::Buffer::new();
+        let mut ends = Vec::with_capacity(events.len());
+        for Input { event, .. } in events {
+            text.push_str(digits.format(event.id.ms));
+            text.push('-');
+            text.push_str(digits.format(event.id.seq));
+            ends.push(text.len());
+        }
         let begins = std::iter::once(0).chain(ends.iter().copied());
         let ids = begins.zip(&ends).map(|(begin, end)| text.get(begin..*end).unwrap_or_default());
         let lowered: Vec<guest::Event<'_>> = events

@@ -16,9 +16,16 @@ pub(super) struct Budget {
     row: u32,
     /// Sequence numbers of failures in the window.
     failed: VecDeque<u64>,
+    /// Never used up: on an author's desk every event is to be seen.
+    lenient: bool,
 }
 
 impl Budget {
+    /// One that is never used up.
+    pub(super) fn lenient() -> Self {
+        Self { lenient: true, ..Self::default() }
+    }
+
     /// Events that went well.
     pub(super) fn well(&mut self, events: u64) {
         if events > 0 {
@@ -39,7 +46,17 @@ impl Budget {
 
     /// Whether it failed too often.
     pub(super) fn is_spent(&self) -> bool {
-        self.row >= ROW_MAX || self.failed.len() >= WINDOW_MAX
+        !self.lenient && (self.row >= ROW_MAX || self.failed.len() >= WINDOW_MAX)
+    }
+
+    /// Failed events: in a row, and among those looked back at.
+    pub(super) fn failures(&self) -> (u32, usize) {
+        (self.row, self.failed.len())
+    }
+
+    /// Whether nothing is on it.
+    pub(super) fn is_new(&self) -> bool {
+        self.row == 0 && self.failed.is_empty()
     }
 
     fn forget(&mut self) {

@@ -3,6 +3,7 @@
 
 use std::{
     borrow::Cow,
+    collections::HashMap,
     sync::{Arc, PoisonError},
     time::Instant,
 };
@@ -15,12 +16,20 @@ use super::{
     instance::{CallError, Class, Instance},
     live::Live,
     loader::Plugin,
-    meters::{self, Verdicts},
+    meters::{self, Share, Verdicts},
     sidecar::OnFailure,
     state::{Level, Staged},
-    verdict::{self, Decision},
+    verdict::Decision,
 };
-use crate::{event::Event, status::Heartbeat};
+use crate::{
+    event::{Event, Key},
+    status::Heartbeat,
+};
+
+mod ask;
+mod watch;
+
+use watch::{View, Watching};
 
 /// Calls after which a kept instance is replaced.
 const REUSED_CALLS_MAX: u32 = 10_000;
@@ -35,7 +44,13 @@ pub struct LaneChain {
     generation: Arc<Generation>,
     /// Kept instances, by the plugin's place in the chain.
     kept: Vec<Option<Instance>>,
+    /// What runs beside the chain, as in the generation.
+    watching: Vec<Watching>,
+    /// Events of keys that wait, counted for who holds them.
+    held: HashMap<Key, Share>,
     heartbeat: Option<Arc<Heartbeat>>,
+    /// The state of keys that have none.
+    no_state: Arc<str>,
 }
 
 /// What one pass over consecutive events made.
@@ -43,8 +58,14 @@ pub struct LaneChain {
 struct Pass {
     slots: Vec<Slot>,
     asked: Vec<Asked>,
+    /// The place of the redactor that holds what is not in `slots`.
+    holder: Option<usize>,
+    flush: bool,
+    /// What shadows are to look at.
+    views: Vec<View>,
 }
 
+#[derive(Clone)]
 enum Slot {
     /// In the chain, with new data if a plugin replaced it.
     Live(Option<String>),
@@ -95,7 +116,9 @@ impl LaneChain {
     pub(super) fn new(live: Arc<Live>) -> Self {
         let generation = Arc::clone(&live.current().generation);
         let kept = generation.plugins.iter().map(|_| None).collect();
-        Self { live, generation, kept, heartbeat: None }
+        let watching = generation.shadows.iter().map(Watching::new).collect();
+        let no_state = Arc::from("");
+        Self { live, generation, kept, watching, held: HashMap::new(), heartbeat: None, no_state }
     }
 
     /// Beats before every guest call, so that a long bisection does not look like a standstill.
@@ -106,7 +129,7 @@ impl LaneChain {
     /// Whether there is nothing to run: every event passes.
     pub fn is_empty(&self) -> bool {
         let current = self.live.current();
-        current.blocked.is_none() && current.generation.plugins.is_empty()
+        current.blocked.is_none() && current.generation.plugins.is_empty() && current.generation.shadows.is_empty()
     }
 
     /// Gives back what this lane keeps of a chain that is not the current one any more; for a lane without work.
@@ -115,12 +138,37 @@ impl LaneChain {
         self.adopt(&current.generation);
     }
 
+    /// Ends instances of versions that are gone and makes those of new ones, in the time of which nothing else runs here.
     fn adopt(&mut self, generation: &Arc<Generation>) {
-        if !Arc::ptr_eq(&self.generation, generation) {
-            // Stores of the old generation end here.
-            self.generation = Arc::clone(generation);
-            self.kept = generation.plugins.iter().map(|_| None).collect();
+        if Arc::ptr_eq(&self.generation, generation) {
+            return;
         }
+        let began = Instant::now();
+        let live = Arc::clone(&self.live);
+        let _wasi = live.enter();
+        let old = std::mem::replace(&mut self.generation, Arc::clone(generation));
+        let mut kept: Vec<_> = old.plugins.iter().zip(std::mem::take(&mut self.kept)).collect();
+        for plugin in &generation.plugins {
+            let same = kept.iter_mut().find(|(known, _)| Arc::ptr_eq(known, plugin));
+            self.kept.push(match same {
+                Some((_, instance)) => instance.take(),
+                // A failure is told by the first call, which tries again.
+                None if plugin.reuses() => plugin.instance(live.runtime()).ok(),
+                None => None,
+            });
+        }
+        let mut watching = std::mem::take(&mut self.watching);
+        for shadow in &generation.shadows {
+            let same = watching.iter().position(|known| Arc::ptr_eq(&known.shadow.plugin, &shadow.plugin));
+            self.watching.push(match same {
+                Some(at) => watching.swap_remove(at).beside(shadow),
+                None => Watching::new(shadow),
+            });
+        }
+        // Stores of versions that are gone end here.
+        drop((kept, watching));
+        drop(old);
+        live.adopted(began.elapsed());
     }
 
     /// Runs the chain of this moment over a slice. Takes as long as guests run, each call within its deadline.
@@ -140,7 +188,7 @@ impl LaneChain {
             effects: Effects::default(),
             provenance: Arc::clone(&current.generation.provenance),
         };
-        if current.generation.plugins.is_empty() {
+        if current.generation.plugins.is_empty() && current.generation.shadows.is_empty() {
             decided.outcomes.resize(slice.events.len(), Outcome::Pass);
             return Ok(decided);
         }
@@ -180,10 +228,24 @@ impl LaneChain {
             }
         }
         self.settle(&passes)?;
+        self.watch(slice, &passes);
+        self.count_held(slice, passes.last(), slice.events.len() - start);
         for pass in passes {
             self.commit(pass, decided);
         }
         Ok(())
+    }
+
+    /// Notes who holds a key's events, until the key comes again.
+    fn count_held(&mut self, slice: &Slice<'_>, last: Option<&Pass>, events: usize) {
+        let Some(key) = slice.events.first().map(|event| &event.key) else { return };
+        if !self.held.is_empty() {
+            self.held.remove(key);
+        }
+        let holder = last.and_then(|pass| pass.holder).and_then(|at| self.generation.plugins.get(at));
+        if let Some(plugin) = holder.filter(|_| events > 0) {
+            self.held.insert(key.clone(), plugin.meters().holding(events as u64));
+        }
     }
 
     /// One run of the chain over events that fit a call.
@@ -191,10 +253,13 @@ impl LaneChain {
         let generation = Arc::clone(&self.generation);
         let mut len = events.len();
         let mut memo: Option<Memo> = None;
+        let mut holder = None;
         'again: loop {
             let mut slots: Vec<Slot> = (0..len).map(|_| Slot::Live(None)).collect();
             let mut asked = Vec::with_capacity(generation.plugins.len());
+            let mut views = Vec::new();
             for (at, plugin) in generation.plugins.iter().enumerate() {
+                views.extend(View::at(&generation, at, false, &slots));
                 let mut wanted = Vec::with_capacity(len);
                 let mut inputs = Vec::with_capacity(len);
                 for (i, (slot, event)) in slots.iter().zip(events).enumerate() {
@@ -206,12 +271,14 @@ impl LaneChain {
                     }
                 }
                 if wanted.is_empty() {
+                    views.extend(View::at(&generation, at, true, &slots));
                     continue;
                 }
                 let mut answer = match memo.take_if(|memo| memo.plugin == at && memo.is_about(&wanted, &slots)) {
                     Some(memo) => memo.answer,
                     None => {
-                        let mut state = states.get(plugin.name()).map_or_else(|| Arc::from(""), Arc::clone);
+                        let mut state =
+                            states.get(plugin.name()).map_or_else(|| Arc::clone(&self.no_state), Arc::clone);
                         let mut budget = lock(&plugin.budget).clone();
                         let question = Question { at, plugin, task, flush };
                         self.ask(&question, &inputs, &mut state, &mut budget, false)?
@@ -221,8 +288,9 @@ impl LaneChain {
                     answer.held = false;
                     plugin.meters().held();
                     len = wanted[answer.decisions.len()];
+                    holder = Some(at);
                     if len == 0 {
-                        return Ok(Pass::default());
+                        return Ok(Pass { holder, ..Pass::default() });
                     }
                     if at > 0 {
                         // For the redactors before this one the held events have not happened: they are asked anew.
@@ -232,83 +300,17 @@ impl LaneChain {
                     }
                     slots.truncate(len);
                 }
+                let seen = views.len();
+                views.extend(View::at(&generation, at, true, &slots));
                 for (i, decision) in wanted.iter().zip(&mut answer.decisions) {
                     apply(&mut slots[*i], plugin, decision);
                 }
+                views.iter_mut().skip(seen).for_each(|view| view.came_to(&slots));
                 asked.push(Asked { plugin: at, answer });
             }
-            return Ok(Pass { slots, asked });
+            views.extend(View::at(&generation, generation.plugins.len(), false, &slots));
+            return Ok(Pass { slots, asked, holder, flush, views });
         }
-    }
-
-    /// Asks a plugin about events; on failure about halves of them, so that only what fails alone is failed.
-    fn ask(
-        &mut self,
-        question: &Question<'_>,
-        inputs: &[Input<'_>],
-        state: &mut Arc<str>,
-        budget: &mut Budget,
-        is_part: bool,
-    ) -> Result<Answer, End> {
-        let mut called = self.call(question, inputs, state);
-        if called.is_err() && inputs.len() == 1 && !is_part {
-            // Once may be the instance's fault; this one is new.
-            called = self.call(question, inputs, state);
-        }
-        if let Err(error) = &called
-            && error.class == Class::Busy
-        {
-            // What this lane keeps makes room; the slice comes again.
-            self.kept.iter_mut().for_each(|kept| *kept = None);
-            return Err(End::Blocked(Blocked { reason: format!("plugin {}: {error}", question.plugin.name()) }));
-        }
-        let error = match called {
-            Ok(answer) => {
-                if let Some(new) = answer.staged.iter().find_map(|staged| staged.state.as_ref()) {
-                    *state = Arc::clone(new);
-                }
-                budget.well(answer.decisions.len() as u64);
-                return Ok(answer);
-            }
-            Err(error) => error,
-        };
-        if let [input] = inputs {
-            return self.fail(question, input.event, &error, budget);
-        }
-        let (left, right) = inputs.split_at(inputs.len() / 2);
-        let mut answer = self.ask(question, left, state, budget, true)?;
-        if !answer.held {
-            let more = self.ask(question, right, state, budget, true)?;
-            answer.decisions.extend(more.decisions);
-            answer.staged.extend(more.staged);
-            answer.held = more.held;
-        }
-        Ok(answer)
-    }
-
-    fn call(&mut self, question: &Question<'_>, inputs: &[Input<'_>], state: &Arc<str>) -> Result<Answer, CallError> {
-        let plugin = question.plugin;
-        if let Some(heartbeat) = &self.heartbeat {
-            heartbeat.beat();
-        }
-        let began = Instant::now();
-        let result = self.kept[question.at].take().map_or_else(|| plugin.instance(self.live.runtime()), Ok).and_then(
-            |mut instance| {
-                let limits = plugin.sidecar.limits;
-                let (verdicts, staged) =
-                    instance.process(limits, Arc::clone(state), question.task, inputs, question.flush)?;
-                let (decisions, held) = verdict::check(verdicts, &plugin.identity, question.flush)?;
-                if plugin.reuses() && !instance.is_worn(REUSED_CALLS_MAX) {
-                    self.kept[question.at] = Some(instance);
-                }
-                Ok(Answer { decisions, held, staged: vec![staged] })
-            },
-        );
-        plugin.meters().called(began.elapsed());
-        if let Err(error) = &result {
-            plugin.meters().failed(error.class);
-        }
-        result
     }
 
     /// An event on which a plugin fails, alone and on a fresh instance, takes the plugin's policy.
@@ -320,8 +322,14 @@ impl LaneChain {
         budget: &mut Budget,
     ) -> Result<Answer, End> {
         let plugin = question.plugin;
-        plugin.meters().say_failed(error, event);
+        match self.live.runtime().sink() {
+            Some(sink) => sink.failed(event.id, error),
+            None => plugin.meters().say_failed(error, event),
+        }
         let spent = budget.failed();
+        if error.class == Class::Timeout && !plugin.is_redactor() {
+            self.throttle(plugin);
+        }
         if plugin.sidecar.on_failure == OnFailure::Halt {
             return Err(End::Blocked(self.live.halt(plugin, error.class)));
         }
@@ -364,8 +372,9 @@ impl LaneChain {
             plugin.meters().decided(&verdicts);
             for staged in answer.staged {
                 plugin.meters().counted(&staged.counts);
-                for (level, line) in &staged.logs {
-                    say(plugin, *level, line);
+                match self.live.runtime().sink() {
+                    Some(sink) => sink.committed(&plugin.identity, &staged),
+                    None => staged.logs.iter().for_each(|(level, line)| say(plugin, *level, line)),
                 }
                 let effects = &mut decided.effects;
                 if let Some(state) = staged.state {

@@ -16,6 +16,7 @@ use wasmtime::{
 use super::{
     bindings::{self, HOST, PROCESSOR, Pre, VERSION},
     fit,
+    sink::Sink,
     state::{HostState, INSTANCES_MAX, Identity, Stop, TABLE_ELEMENTS_MAX, TABLES_MAX},
 };
 
@@ -83,6 +84,10 @@ pub enum EngineError {
 pub(super) struct Runtime {
     engine: Engine,
     linker: Linker,
+    /// On an author's desk only.
+    sink: Option<Arc<Sink>>,
+    /// Calls are counted in fuel, on an author's desk only.
+    metered: bool,
 }
 
 /// The thread that ends guests' time. Stops and is joined when dropped.
@@ -118,6 +123,7 @@ fn pool(memory_max: usize) -> PoolingAllocationConfig {
         .total_tables(POOL_PARTS)
         .total_gc_heaps(POOL_GC_HEAPS)
         .max_core_instances_per_component(u32::try_from(INSTANCES_MAX).unwrap_or(u32::MAX))
+        .max_tables_per_module(u32::try_from(TABLES_MAX).unwrap_or(u32::MAX))
         .max_tables_per_component(u32::try_from(TABLES_MAX).unwrap_or(u32::MAX))
         .max_memories_per_component(1)
         .max_memory_size(memory_max.min(4 << 30))
@@ -143,7 +149,25 @@ impl Runtime {
             Engine::new(&config()).map_err(set_up)
         })?;
         let linker = linker(&engine).map_err(set_up)?;
-        Ok(Self { engine, linker })
+        Ok(Self { engine, linker, sink: None, metered: false })
+    }
+
+    /// A runtime for an author's desk: what guests say and the service hides goes to the sink.
+    pub(super) fn on_desk(memory_max: usize, sink: &Arc<Sink>) -> Result<Self, EngineError> {
+        Ok(Self { sink: Some(Arc::clone(sink)), ..Self::new(memory_max)? })
+    }
+
+    /// A runtime for an author's desk that counts instructions. Its compiled code is another one than the service's.
+    pub(super) fn metered(sink: &Arc<Sink>) -> Result<Self, EngineError> {
+        let set_up = |error: wasmtime::Error| EngineError::SetUp(format!("{error:#}"));
+        let engine = Engine::new(config().consume_fuel(true)).map_err(set_up)?;
+        let linker = linker(&engine).map_err(set_up)?;
+        Ok(Self { engine, linker, sink: Some(Arc::clone(sink)), metered: true })
+    }
+
+    /// The desk's; the service has none.
+    pub(super) fn sink(&self) -> Option<&Arc<Sink>> {
+        self.sink.as_ref()
     }
 
     pub(super) fn engine(&self) -> &Engine {
@@ -167,7 +191,16 @@ impl Runtime {
 
     /// A store with all limits; `arm` before each call.
     pub(super) fn store(&self, identity: Option<Arc<Identity>>, memory_max: usize) -> Store<HostState> {
-        let mut store = Store::new(&self.engine, HostState::new(identity, memory_max));
+        let state = HostState::new(identity, memory_max);
+        let state = match &self.sink {
+            Some(sink) => state.on_desk(sink),
+            None => state,
+        };
+        let mut store = Store::new(&self.engine, state);
+        if self.metered {
+            // Fails only where fuel is not configured, which it is.
+            store.set_fuel(u64::MAX).ok();
+        }
         store.limiter(|state| &mut state.limiter);
         store.epoch_deadline_callback(|mut store| {
             store.data_mut().deadline.check()?;

@@ -8,6 +8,7 @@ use wasmtime::{PoolConcurrencyLimitError, Store, Trap, WasmBacktrace};
 use super::{
     bindings::{Guest, Input, Manifest, Pre, Verdict},
     engine::{self, Runtime},
+    meters::Share,
     state::{HostState, Identity, Staged, Stop},
 };
 
@@ -22,6 +23,19 @@ pub(super) struct Instance {
     guest: Guest,
     /// Calls of `process` so far.
     calls: u32,
+    /// Linear memory after `init`, in bytes.
+    begun: usize,
+    /// Its part in the number of instances alive.
+    counted: Option<Share>,
+}
+
+/// Why a kept instance is given up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Wear {
+    /// It was called often enough.
+    Calls,
+    /// It took half of the memory that `init` left it.
+    Memory,
 }
 
 /// What a guest may use.
@@ -82,6 +96,9 @@ impl Instance {
         config: &str,
     ) -> Result<(Self, Manifest, Staged), CallError> {
         let mut store = runtime.store(identity, limits.memory);
+        if let Some(sink) = store.data().sink() {
+            sink.begin();
+        }
         engine::arm(&mut store, config.len());
         store.data_mut().begin_init(limits.timeout);
         let guest = Guest::instantiate(pre, &mut store).map_err(|error| failed(&store, &error))?;
@@ -91,7 +108,14 @@ impl Instance {
             Err(error) => return Err(failed(&store, &error)),
         };
         let staged = std::mem::take(&mut store.data_mut().staged);
-        Ok((Self { store, guest, calls: 0 }, manifest, staged))
+        let begun = store.data().limiter.memory;
+        Ok((Self { store, guest, calls: 0, begun, counted: None }, manifest, staged))
+    }
+
+    /// Counts it among those alive until it is dropped.
+    pub(super) fn counted(mut self, share: Option<Share>) -> Self {
+        self.counted = share;
+        self
     }
 
     /// Calls `process`; the number of verdicts is checked. After an error the instance must be dropped.
@@ -106,14 +130,25 @@ impl Instance {
         let bytes = events.iter().map(|input| input.data.len()).sum();
         engine::arm(&mut self.store, bytes);
         self.store.data_mut().begin_process(limits.timeout, state, bytes);
+        if let Some(sink) = self.store.data().sink()
+            && self.calls > 0
+        {
+            sink.begin();
+        }
         self.calls = self.calls.saturating_add(1);
         let verdicts = match self.guest.process(&mut self.store, task, events, flush) {
             Ok(Ok(verdicts)) => verdicts,
             Ok(Err(message)) => {
+                if let Some(sink) = self.store.data().sink() {
+                    sink.ended(&message);
+                }
                 return Err(CallError { hidden: message.len(), ..CallError::said(Class::Failure, None) });
             }
             Err(error) => return Err(failed(&self.store, &error)),
         };
+        if let Some(sink) = self.store.data().sink() {
+            sink.answered(&verdicts);
+        }
         if verdicts.len() != events.len() {
             let reason = format!("{} verdicts for {} events", verdicts.len(), events.len());
             return Err(CallError::said(Class::Verdicts, Some(reason)));
@@ -121,10 +156,38 @@ impl Instance {
         Ok((verdicts, std::mem::take(&mut self.store.data_mut().staged)))
     }
 
-    /// Whether it has done enough: guests leak, and only a new store gives memory back.
-    pub(super) fn is_worn(&self, calls_max: u32) -> bool {
-        let limiter = &self.store.data().limiter;
-        self.calls >= calls_max || limiter.memory > limiter.memory_max() / 2
+    /// Linear memory in use, in bytes; it never shrinks, so this is the peak.
+    pub(super) fn memory(&self) -> usize {
+        self.store.data().limiter.memory
+    }
+
+    /// Fuel left, on a desk that counts it; each store begins with the largest number.
+    pub(super) fn fuel(&self) -> u64 {
+        self.store.get_fuel().unwrap_or(0)
+    }
+
+    /// Whether it has done enough: guests leak, and only a new store gives memory back. An interpreter may have taken more
+    /// than half of its memory before it began, so what counts is half of what `init` left.
+    pub(super) fn worn(&self, calls_max: u32) -> Option<Wear> {
+        let most = self.begun.midpoint(self.store.data().limiter.memory_max());
+        if self.calls >= calls_max {
+            Some(Wear::Calls)
+        } else if self.memory() > most {
+            Some(Wear::Memory)
+        } else {
+            None
+        }
+    }
+}
+
+// === impl Wear ===
+
+impl Wear {
+    pub(super) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Calls => "calls",
+            Self::Memory => "memory",
+        }
     }
 }
 
@@ -140,6 +203,9 @@ impl CallError {
 
 fn failed(store: &Store<HostState>, error: &wasmtime::Error) -> CallError {
     let state = store.data();
+    if let Some(sink) = state.sink() {
+        sink.ended(&error.root_cause().to_string());
+    }
     if error.is::<PoolConcurrencyLimitError>() {
         return CallError::said(Class::Busy, Some("no room for another instance".to_owned()));
     }
@@ -176,6 +242,19 @@ fn at(frames: &str) -> String {
 // === impl Class ===
 
 impl Class {
+    /// All of them, in order.
+    pub(super) const ALL: [Self; 9] = [
+        Self::Trap,
+        Self::Timeout,
+        Self::Memory,
+        Self::Failure,
+        Self::Verdicts,
+        Self::Hold,
+        Self::Json,
+        Self::Manifest,
+        Self::Busy,
+    ];
+
     pub(super) const fn as_str(self) -> &'static str {
         match self {
             Self::Trap => "trap",

@@ -26,7 +26,7 @@ impl Kinds {
     pub(super) fn wants(&self, kind: &str) -> bool {
         self.0.iter().any(|pattern| match pattern {
             Pattern::Exact(exact) => **exact == *kind,
-            Pattern::Prefix(prefix) => kind.starts_with(&**prefix),
+            Pattern::Prefix(prefix) => prefix.is_empty() || kind.starts_with(&**prefix),
         })
     }
 

@@ -3,33 +3,43 @@
 
 use std::{
     collections::BTreeMap,
-    path::PathBuf,
-    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, atomic::AtomicBool},
+    path::{Path, PathBuf},
+    sync::{
+        Arc, Condvar, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+    },
     time::{Duration, Instant},
 };
 
 use arc_swap::{ArcSwap, Guard};
-use metrics::{counter, gauge};
+use metrics::{counter, gauge, histogram};
 
 use super::{
     Blocked, PluginError,
     compile::Compiler,
     engine::Runtime,
     generation::Generation,
-    instance::Class,
-    loader::{Candidate, LoadError, Plugin, Prover},
+    loader::{Candidate, LoadError, Plugin, Prover, Unreadable},
+    meters::Level,
     required::Requirements,
     roster::{LiveEntry, Refused, Roster},
-    sidecar::Ceilings,
+    seal::{self, Seal},
+    sidecar::{self, Ceilings},
 };
-use crate::status::Status;
+use crate::{
+    metrics::{
+        NO_REDACTOR, PLUGIN_GENERATION, PLUGIN_GENERATIONS_ALIVE, PLUGIN_REDACTORS, PLUGIN_REFUSED, PLUGIN_SWAP_SECONDS,
+    },
+    status::Status,
+    trust::TrustedKeys,
+};
 
-/// A generation younger than this gives way to the one before it when its redactor fails too often.
-pub(super) const YOUNG: Duration = Duration::from_secs(600);
+mod failing;
+
 /// A file that did not change for this long is not being written any more: what is wrong with it is said.
 pub(super) const STILL: Duration = Duration::from_secs(2);
 
-const NO_REDACTOR: &str = "no redactor is in the chain: events are written as they come";
+const UNREDACTED: &str = "no redactor is in the chain: events are written as they come";
 
 /// What runs now, and what it takes to change it. Lives as long as the service.
 pub(super) struct Live {
@@ -38,6 +48,7 @@ pub(super) struct Live {
     wasi: tokio::runtime::Runtime,
     compiler: Compiler,
     ceilings: Ceilings,
+    pub(super) trusted: TrustedKeys,
     current: ArcSwap<Current>,
     /// Held while candidates are proven, so that they come one by one. Taken before `inner`.
     proving: Mutex<()>,
@@ -45,14 +56,49 @@ pub(super) struct Live {
     version: Mutex<u64>,
     changed: Condvar,
     status: Arc<Status>,
+    /// Generations in memory.
+    pub(super) alive: Arc<Level>,
+    /// What swaps cost the lanes.
+    pub(super) swaps: Swaps,
     /// Ends a compilation that the service's end must not wait for.
     pub(super) stop: AtomicBool,
+}
+
+/// How often a lane took over a new generation, and how long that kept it from its events.
+#[derive(Debug, Default)]
+pub(super) struct Swaps {
+    pub(super) count: AtomicU64,
+    /// Nanoseconds.
+    pub(super) slowest: AtomicU64,
+}
+
+/// What a look at a file came to.
+pub(super) enum Prepared {
+    /// Nothing that was not known.
+    Known,
+    /// What runs, perhaps signed anew.
+    Same(Candidate, Seal),
+    /// Its pair, and why it does not go live.
+    Refused(String, LoadError),
+    /// It may go live.
+    Proven(Candidate, Arc<Plugin>),
 }
 
 /// One consistent view for a slice.
 pub(super) struct Current {
     pub(super) generation: Arc<Generation>,
     pub(super) blocked: Option<Blocked>,
+}
+
+// === impl Prepared ===
+
+impl Prepared {
+    /// It may go live, with a sidecar that names the component or was signed together with it.
+    pub(super) fn is_bound(&self) -> bool {
+        let Self::Proven(candidate, plugin) = self else { return false };
+        let names_it = |sidecar: &[u8]| sidecar::pinned(sidecar).is_some();
+        candidate.sidecar.as_deref().is_some_and(|sidecar| lock(&plugin.seal).trusted || names_it(sidecar))
+    }
 }
 
 // === impl Live ===
@@ -62,6 +108,7 @@ impl Live {
         runtime: Runtime,
         compiler: Compiler,
         ceilings: Ceilings,
+        trusted: TrustedKeys,
         required: Requirements,
         status: Arc<Status>,
     ) -> std::io::Result<Self> {
@@ -72,14 +119,21 @@ impl Live {
             wasi: tokio::runtime::Builder::new_current_thread().build()?,
             compiler,
             ceilings,
+            trusted,
             current: ArcSwap::from_pointee(none),
             proving: Mutex::new(()),
             inner: Mutex::new(inner),
             version: Mutex::new(0),
             changed: Condvar::new(),
             status,
+            alive: Arc::new(Level::new(gauge!(PLUGIN_GENERATIONS_ALIVE))),
+            swaps: Swaps::default(),
             stop: AtomicBool::new(false),
         })
+    }
+
+    pub(super) fn compiler(&self) -> &Compiler {
+        &self.compiler
     }
 
     pub(super) fn runtime(&self) -> &Runtime {
@@ -89,6 +143,13 @@ impl Live {
     /// Needed on a thread that calls guests, for as long as it does.
     pub(super) fn enter(&self) -> tokio::runtime::EnterGuard<'_> {
         self.wasi.enter()
+    }
+
+    /// A lane took over a generation.
+    pub(super) fn adopted(&self, took: Duration) {
+        histogram!(PLUGIN_SWAP_SECONDS).record(took);
+        self.swaps.count.fetch_add(1, Relaxed);
+        self.swaps.slowest.fetch_max(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX), Relaxed);
     }
 
     pub(super) fn current(&self) -> Guard<Arc<Current>> {
@@ -106,39 +167,78 @@ impl Live {
         *wait.unwrap_or_else(PoisonError::into_inner).0
     }
 
-    /// Takes a file as it is now: `Err` if its bytes could not be read.
-    pub(super) fn consider(&self, file: &str, dir: PathBuf, read: Result<Candidate, String>) {
+    /// Proves a file as it is now (`Err`: its bytes could not be read), which changes nothing yet.
+    pub(super) fn prepare(&self, file: &str, dir: &Path, read: Result<Candidate, Unreadable>) -> Prepared {
         let _one = lock(&self.proving);
         let candidate = match read {
             Ok(candidate) => candidate,
-            Err(reason) => return self.refuse(file, dir, String::new(), &LoadError::File(reason)),
+            Err(error) => return Prepared::Refused(error.looks, LoadError::File(error.reason)),
         };
         let pair = candidate.pair();
+        let seal = match seal::check(&self.trusted, &candidate) {
+            Ok(seal) => seal,
+            // Not the pair's name alone: the same pair is looked at anew when its signature changes.
+            Err(error) => return Prepared::Refused(format!("{pair} untrusted"), error.into()),
+        };
         {
             let mut inner = self.inner();
-            let entry = inner.entry(file, &dir);
-            if entry.live.as_ref().is_some_and(|live| live.plugin.pair == pair) {
-                entry.refused = None;
-                if let Some(live) = &mut entry.live {
-                    live.degraded = false;
-                }
-                return self.publish(&mut inner);
+            let entry = inner.entry(file, dir);
+            if entry.plugins().any(|plugin| plugin.pair == pair) {
+                return Prepared::Same(candidate, seal);
             }
-            let again = std::mem::take(&mut entry.again);
-            if !again && entry.refused.as_ref().is_some_and(|refused| refused.pair == pair) {
-                return;
+            if !entry.again && entry.refused.as_ref().is_some_and(|refused| refused.pair == pair) {
+                return Prepared::Known;
             }
             if entry.spoiled.as_ref() == Some(&pair) {
                 let reason = "this version was taken back before: it failed on too many events".to_owned();
-                drop(inner);
-                return self.refuse(file, dir, pair, &LoadError::File(reason));
+                return Prepared::Refused(pair, LoadError::File(reason));
             }
         }
-        match self.prove(&candidate).and_then(|plugin| self.admit(Arc::new(plugin), Some(&candidate))) {
-            Ok(()) => {}
-            Err(LoadError::Compile(super::compile::CompileError::Stopped)) => {}
-            Err(error) => self.refuse(file, dir, pair, &error),
+        match self.prove(&candidate) {
+            Ok(plugin) => Prepared::Proven(candidate, Arc::new(plugin)),
+            Err(LoadError::Compile(super::compile::CompileError::Stopped)) => Prepared::Known,
+            Err(error) => Prepared::Refused(pair, error),
         }
+    }
+
+    /// Does what [`Live::prepare`] found to be right.
+    pub(super) fn take(&self, file: &str, dir: PathBuf, prepared: Prepared) {
+        let _one = lock(&self.proving);
+        if let Some(entry) = self.inner().files.get_mut(file) {
+            entry.again = false;
+        }
+        match prepared {
+            Prepared::Known => {}
+            Prepared::Same(candidate, seal) => self.stays(&candidate, seal),
+            Prepared::Refused(pair, error) => self.refuse(file, dir, pair, &error),
+            Prepared::Proven(candidate, plugin) => {
+                let pair = plugin.pair.clone();
+                if let Err(error) = self.admit(plugin, Some(&candidate)) {
+                    self.refuse(file, dir, pair, &error);
+                }
+            }
+        }
+    }
+
+    /// The file is again what runs.
+    fn stays(&self, candidate: &Candidate, seal: Seal) {
+        let mut inner = self.inner();
+        let Some(entry) = inner.files.get_mut(&candidate.file) else { return };
+        entry.refused = None;
+        let mut resigned = false;
+        if let Some(live) = &mut entry.live {
+            live.degraded = false;
+            let before = std::mem::replace(&mut *lock(&live.plugin.seal), seal.clone());
+            resigned = before != seal;
+        } else if let Some(shadow) = &entry.shadow {
+            *lock(&shadow.plugin.seal) = seal;
+        }
+        if resigned {
+            // A restart asks for today's signatures.
+            let kept = inner.required.memory().keep(candidate);
+            inner.remember(kept);
+        }
+        self.publish(&mut inner);
     }
 
     /// Takes a file out that is gone.
@@ -146,8 +246,8 @@ impl Live {
         let _one = lock(&self.proving);
         let mut inner = self.inner();
         let Some(entry) = inner.files.remove(file) else { return };
-        if let Some(live) = entry.live {
-            tracing::info!(file, plugin = &**live.plugin.name(), "plugin removed");
+        for plugin in entry.plugins() {
+            tracing::info!(file, plugin = &**plugin.name(), "plugin removed");
         }
         if !inner.required.needs_file(file) {
             let removed = inner.required.memory().remove(file);
@@ -162,7 +262,7 @@ impl Live {
         for (file, entry) in &mut self.inner().files {
             if let Some(refused) = entry.refused.as_mut().filter(|refused| !refused.said && still(refused)) {
                 refused.said = true;
-                counter!("task_logger_plugin_refused_candidates_total").increment(1);
+                counter!(PLUGIN_REFUSED).increment(1);
                 tracing::error!(file, reason = refused.reason, "plugin refused; what ran before stays");
             }
         }
@@ -211,92 +311,62 @@ impl Live {
         Ok(known)
     }
 
-    /// A plugin's policy is to halt: nothing is read until it changes.
-    pub(super) fn halt(&self, plugin: &Arc<Plugin>, class: Class) -> Blocked {
-        let reason = format!("plugin {} failed on an event ({class}) and its policy is to halt", plugin.name());
-        self.stop_reading(plugin, reason)
-    }
-
-    /// A redactor's budget is used up: the version before it returns if it is young, else nothing is read.
-    pub(super) fn spent(&self, plugin: &Arc<Plugin>) -> Blocked {
-        let reason = format!("redactor {} failed on too many events", plugin.name());
+    /// Runs just this plugin, whatever ran before: an author's desk has no folder, no memory and no requirement.
+    pub(super) fn put_on_desk(&self, plugin: Arc<Plugin>) {
         let mut inner = self.inner();
-        let file = &plugin.file;
-        let entry = inner.files.get_mut(file);
-        let young = entry.and_then(|entry| {
-            let live = entry.live.as_mut().filter(|live| Arc::ptr_eq(&live.plugin, plugin))?;
-            if live.since.elapsed() >= YOUNG {
-                return None;
-            }
-            let previous = live.previous.take()?;
-            *lock(&previous.budget) = super::budget::Budget::default();
-            live.plugin = previous;
-            live.since = Instant::now();
-            live.degraded = true;
-            entry.spoiled = Some(plugin.pair.clone());
-            entry.refused = Some(Refused {
-                pair: plugin.pair.clone(),
-                reason: "taken back: it failed on too many events; the version before it runs again".to_owned(),
-                since: Instant::now(),
-                said: true,
-                conflict: false,
-            });
-            Some(())
-        });
-        if young.is_none() {
-            drop(inner);
-            return self.stop_reading(plugin, reason);
-        }
-        tracing::error!(file, plugin = &**plugin.name(), "{reason}: the version before it runs again");
-        counter!("task_logger_plugin_refused_candidates_total").increment(1);
-        let taken = inner.required.memory().take_back(file, &plugin.pair);
-        inner.remember(taken);
-        self.publish(&mut inner);
-        Blocked { reason }
+        inner.number += 1;
+        let generation = Arc::new(Generation::new(inner.number, vec![plugin]));
+        self.current.store(Arc::new(Current { generation, blocked: None }));
     }
 
-    fn stop_reading(&self, plugin: &Arc<Plugin>, reason: String) -> Blocked {
-        let mut inner = self.inner();
-        let runs = inner.live().iter().any(|live| Arc::ptr_eq(live, plugin));
-        // Another lane may have come first, or the plugin was replaced while this lane ran it.
-        if runs && !inner.stops.contains_key(plugin.name()) {
-            tracing::error!(plugin = &**plugin.name(), "{reason}: nothing is read until it changes");
-            inner.stops.insert(Arc::clone(plugin.name()), (plugin.pair.clone(), reason.clone()));
-            self.publish(&mut inner);
-        }
-        Blocked { reason }
-    }
-
-    fn prove(&self, candidate: &Candidate) -> Result<Plugin, LoadError> {
+    pub(super) fn prove(&self, candidate: &Candidate) -> Result<Plugin, LoadError> {
         let _wasi = self.enter();
         let (runtime, compiler, stop) = (&self.runtime, &self.compiler, &self.stop);
-        Prover { runtime, compiler, ceilings: self.ceilings, stop }.prove(candidate)
+        // Before anything looks into the bytes; the last good ones come here, too.
+        let seal = seal::check(&self.trusted, candidate)?;
+        let plugin = Prover { runtime, compiler, ceilings: self.ceilings, stop }.prove(candidate)?;
+        *lock(&plugin.seal) = seal;
+        Ok(plugin)
     }
 
     /// Puts a proven plugin in its file's place; without `fresh`, the file's bytes, it runs from the last good ones.
     fn admit(&self, plugin: Arc<Plugin>, fresh: Option<&Candidate>) -> Result<(), LoadError> {
         let mut inner = self.inner();
+        if plugin.is_shadow() {
+            inner.admit_shadow(plugin)?;
+            self.publish(&mut inner);
+            return Ok(());
+        }
         inner.check(&plugin)?;
         inner.retry_conflicts();
         inner.displace(&plugin);
+        let generation = inner.number + 1;
         let entry = inner.entry(&plugin.file, &plugin.dir);
         entry.dir.clone_from(&plugin.dir);
+        entry.shadow = None;
         let previous = entry.live.take().map(|live| live.plugin);
         if fresh.is_some() {
             entry.refused = None;
             entry.spoiled = None;
         }
         let degraded = fresh.is_none();
-        entry.live = Some(LiveEntry { plugin: Arc::clone(&plugin), since: Instant::now(), previous, degraded });
+        let since = Instant::now();
+        entry.live = Some(LiveEntry { plugin: Arc::clone(&plugin), since, generation, previous, degraded });
         let learnt = inner.required.learn(&plugin);
         inner.remember(learnt);
+        let signed_by = lock(&plugin.seal).signer();
+        let (file, name, version) = (&*plugin.file, &**plugin.name(), &*plugin.manifest.version);
+        tracing::info!(file, plugin = name, version, sha256 = plugin.sha256, signed_by, degraded, "plugin live");
+        self.publish(&mut inner);
+        // What is kept is for a restart; that it runs now does not wait for the disk.
         if let Some(candidate) = fresh {
             let kept = inner.required.memory().keep(candidate);
+            let known = inner.memory_error.is_some();
             inner.remember(kept);
+            if inner.memory_error.is_some() != known {
+                self.publish(&mut inner);
+            }
         }
-        let (file, name, version) = (&*plugin.file, &**plugin.name(), &*plugin.manifest.version);
-        tracing::info!(file, plugin = name, version, sha256 = plugin.sha256, degraded, "plugin live");
-        self.publish(&mut inner);
         Ok(())
     }
 
@@ -312,7 +382,7 @@ impl Live {
                 return;
             }
             entry.refused = Some(Refused { pair: pair.clone(), reason, since: Instant::now(), said: false, conflict });
-            if entry.live.is_some() || conflict {
+            if entry.plugins().next().is_some() || conflict {
                 None
             } else {
                 inner.required.memory().last_good(file, &dir).unwrap_or_else(|error| {
@@ -332,25 +402,27 @@ impl Live {
 
     /// Makes a new generation if the plugins changed, and says whether events may be read. The only writer of `current`.
     fn publish(&self, inner: &mut Roster) {
-        let plugins = inner.live();
+        let (plugins, shadows) = (inner.live(), inner.shadows());
+        inner.tell_shadows(&plugins);
         inner.clear_stops(|stop| !plugins.iter().any(|plugin| plugin.pair == *stop));
         let blocked = inner.blocked(&plugins);
         let old = self.current.load_full();
-        let mut same = old.generation.plugins.iter().collect::<Vec<_>>();
-        same.retain(|plugin| plugins.iter().any(|other| Arc::ptr_eq(plugin, other)));
-        let is_same = same.len() == plugins.len() && old.generation.plugins.len() == plugins.len();
+        let is_same = old.generation.is_of(&plugins, &shadows);
         let generation = if is_same {
             Arc::clone(&old.generation)
         } else {
             inner.number += 1;
-            Arc::new(Generation::new(inner.number, plugins))
+            let new = Generation::new(inner.number, plugins).watched_by(&shadows).counted(Level::share(&self.alive, 1));
+            inner.count_live(&old.generation);
+            Arc::new(new)
         };
-        gauge!("task_logger_plugin_generation").set(inner.number as f64);
+        gauge!(PLUGIN_GENERATION).set(inner.number as f64);
         self.status.set_blocked("plugins", blocked.as_ref().map(|blocked| blocked.reason.clone()));
         self.status.set_notice("plugins", inner.notice());
         let redactors = generation.plugins.iter().filter(|plugin| plugin.is_redactor()).count();
-        gauge!("task_logger_plugin_redactors").set(redactors as f64);
-        self.status.set_notice("redactor", (redactors == 0).then(|| NO_REDACTOR.to_owned()));
+        gauge!(PLUGIN_REDACTORS).set(redactors as f64);
+        gauge!(NO_REDACTOR).set(if redactors == 0 { 1.0 } else { 0.0 });
+        self.status.set_notice("redactor", (redactors == 0).then(|| UNREDACTED.to_owned()));
         if is_same && blocked == old.blocked {
             return;
         }
@@ -368,7 +440,7 @@ impl Live {
             tracing::error!("{blocked}");
         }
         if !current.generation.plugins.iter().any(|plugin| plugin.is_redactor()) {
-            tracing::warn!("{NO_REDACTOR}");
+            tracing::warn!("{UNREDACTED}");
         }
         if inner.required.is_none() {
             tracing::warn!("{}", super::roster::NOTHING_REQUIRED);

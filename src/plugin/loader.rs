@@ -6,18 +6,22 @@ use std::{
     sync::{Arc, Mutex, OnceLock, atomic::AtomicBool},
 };
 
+use bytes::Bytes;
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
 use super::{
     bindings::{Input, Manifest, Pre},
     budget::Budget,
+    circuit::Circuit,
     compile::{CompileError, Compiler},
     engine::{EngineError, Runtime},
     hex,
     instance::{CallError, Instance},
     kinds::Kinds,
     meters::Meters,
+    seal::{Seal, SealError, Signatures},
+    shadow::Record,
     sidecar::{Ceilings, Isolation, Sidecar, SidecarError},
     state::Identity,
     verdict,
@@ -42,6 +46,9 @@ pub(super) enum LoadError {
     /// The file could not be taken.
     #[error("{0}")]
     File(String),
+    /// Not signed by whom it should be.
+    #[error("{0}")]
+    Seal(#[from] SealError),
     /// Not WebAssembly at all, or a file that is being written.
     #[error("is not a WebAssembly component (its first bytes are something else)")]
     NotWasm,
@@ -83,8 +90,18 @@ pub(super) struct Candidate {
     pub(super) file: String,
     /// The folder it stands in.
     pub(super) dir: PathBuf,
-    pub(super) wasm: Arc<[u8]>,
-    pub(super) sidecar: Option<Arc<[u8]>>,
+    pub(super) wasm: Bytes,
+    pub(super) sidecar: Option<Bytes>,
+    pub(super) signatures: Signatures,
+}
+
+/// A file whose bytes could not be had.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Unreadable {
+    /// What tells it apart from other such files, in a pair's place.
+    pub(super) looks: String,
+    /// For people.
+    pub(super) reason: String,
 }
 
 /// A proven plugin version. Immutable but for its counters; outlives every instance made from it.
@@ -102,10 +119,16 @@ pub(super) struct Plugin {
     pub(super) manifest: Manifest,
     pub(super) kinds: Kinds,
     pub(super) sidecar: Sidecar,
+    /// Who signed it; may change while the files do not.
+    pub(super) seal: Mutex<Seal>,
     pre: Pre,
     meters: OnceLock<Meters>,
     /// Failures of a redactor, over all lanes.
     pub(super) budget: Mutex<Budget>,
+    /// Timeouts of one that is no redactor, over all lanes.
+    pub(super) circuit: Mutex<Circuit>,
+    /// What it came to, if it is a shadow.
+    pub(super) record: Record,
 }
 
 /// What it takes to prove a candidate.
@@ -156,12 +179,16 @@ impl Prover<'_> {
             manifest,
             kinds,
             sidecar,
+            seal: Mutex::default(),
             pre,
             meters: OnceLock::new(),
             budget: Mutex::default(),
+            circuit: Mutex::default(),
+            record: Record::default(),
         };
-        for (level, line) in &staged.logs {
-            super::chain::say(&plugin, *level, line);
+        match self.runtime.sink() {
+            Some(sink) => sink.committed(&plugin.identity, &staged),
+            None => staged.logs.iter().for_each(|(level, line)| super::chain::say(&plugin, *level, line)),
         }
         self.self_test(&plugin)?;
         Ok(plugin)
@@ -279,15 +306,16 @@ impl Plugin {
             let reason = "its manifest is another one than at first".to_owned();
             return Err(CallError::said(super::instance::Class::Manifest, Some(reason)));
         }
-        if let Some(meters) = self.meters.get() {
+        let meters = self.meters.get();
+        if let Some(meters) = meters {
             meters.counted(&staged.counts);
         }
-        Ok(instance)
+        Ok(instance.counted(meters.map(Meters::instance)))
     }
 
     /// Its counters; made when it first goes live.
     pub(super) fn meters(&self) -> &Meters {
-        self.meters.get_or_init(|| Meters::new(&self.identity))
+        self.meters.get_or_init(|| Meters::new(&self.identity, self.sidecar.shadow))
     }
 
     pub(super) fn name(&self) -> &Arc<str> {
@@ -296,6 +324,11 @@ impl Plugin {
 
     pub(super) fn is_redactor(&self) -> bool {
         self.identity.redactor
+    }
+
+    /// Whether it only watches.
+    pub(super) fn is_shadow(&self) -> bool {
+        self.sidecar.shadow
     }
 
     pub(super) fn reuses(&self) -> bool {

@@ -12,7 +12,10 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use super::loader::{Candidate, Plugin};
+use super::{
+    last_good,
+    loader::{Candidate, Plugin},
+};
 use crate::config::Required;
 
 const DIR: &str = "plugins";
@@ -56,13 +59,6 @@ pub(super) struct Memory {
     dir: PathBuf,
 }
 
-/// A pair in one file, so that it is never torn.
-#[derive(Serialize, Deserialize)]
-struct Pair {
-    wasm: Vec<u8>,
-    sidecar: Option<Vec<u8>>,
-}
-
 // === impl Requirements ===
 
 impl Requirements {
@@ -71,6 +67,11 @@ impl Requirements {
         let memory = Memory::open(state_dir)?;
         let known = memory.read_known()?;
         Ok(Self { mode, memory, known })
+    }
+
+    /// Nothing is required and nothing remembered: an author's desk.
+    pub(super) fn nothing() -> Self {
+        Self { mode: Required::None, memory: Memory { dir: PathBuf::new() }, known: BTreeMap::new() }
     }
 
     pub(super) fn memory(&self) -> &Memory {
@@ -156,6 +157,16 @@ pub fn forget_in(state_dir: &Path, name: &str) -> Result<bool, MemoryError> {
     Requirements::open(Required::Redactors, state_dir)?.forget(name)
 }
 
+/// Takes over what the service of `STATE_DIR` requires, for a host of another state folder; nothing if there was no service.
+///
+/// # Errors
+/// What is required cannot be read, or not be written.
+pub fn inherit_requirements(state_dir: &Path, to: &Path) -> Result<(), MemoryError> {
+    // Not opened as the service does, which would make the folder.
+    let known = Memory { dir: state_dir.join(DIR) }.read_known()?;
+    if known.is_empty() { Ok(()) } else { Memory::open(to)?.write_known(&known) }
+}
+
 // === impl Memory ===
 
 impl Memory {
@@ -172,16 +183,15 @@ impl Memory {
     /// Keeps the bytes of a plugin that went live, and those that were kept before it for [`Memory::take_back`].
     pub(super) fn keep(&self, candidate: &Candidate) -> Result<(), MemoryError> {
         let path = self.path(&candidate.file, PAIR_SUFFIX);
-        let pair = Pair { wasm: candidate.wasm.to_vec(), sidecar: candidate.sidecar.as_deref().map(<[u8]>::to_vec) };
-        let bytes = postcard::to_stdvec(&pair)
-            .map_err(|error| failed("encode", &path)(io::Error::new(io::ErrorKind::InvalidData, error)))?;
-        let known = fs::read(&path).ok();
-        if known.as_ref() != Some(&bytes) {
-            if known.is_some() {
+        let head = last_good::head(candidate).map_err(failed("encode", &path))?;
+        let known = || File::open(&path).ok();
+        if !known().is_some_and(|file| last_good::is_same(file, &head, &candidate.wasm)) {
+            // The same pair signed anew is not a version after it.
+            if known().is_some_and(|file| last_good::pair_of(file).as_ref() != Some(&candidate.pair())) {
                 let previous = self.path(&candidate.file, PREVIOUS_SUFFIX);
                 fs::rename(&path, &previous).map_err(failed("rename", &path))?;
             }
-            self.write(&path, &bytes)?;
+            self.write(&path, |file| last_good::write(file, &head, &candidate.wasm))?;
         }
         self.unlink(&self.path(&candidate.file, SPOILED_SUFFIX))
     }
@@ -189,7 +199,7 @@ impl Memory {
     /// A pair failed on too many events: the bytes before it are the last good ones, and it is not to be taken again.
     pub(super) fn take_back(&self, file: &str, pair: &str) -> Result<(), MemoryError> {
         let path = self.path(file, PAIR_SUFFIX);
-        self.write(&self.path(file, SPOILED_SUFFIX), pair.as_bytes())?;
+        self.write(&self.path(file, SPOILED_SUFFIX), |file| file.write_all(pair.as_bytes()))?;
         match fs::rename(self.path(file, PREVIOUS_SUFFIX), &path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed("rename", &path)(error)),
             _ => Ok(()),
@@ -209,20 +219,13 @@ impl Memory {
     /// The last good bytes of a file, if there are any.
     pub(super) fn last_good(&self, file: &str, dir: &Path) -> Result<Option<Candidate>, MemoryError> {
         let path = self.path(file, PAIR_SUFFIX);
-        let bytes = match fs::read(&path) {
-            Ok(bytes) => bytes,
+        let file_of = match File::open(&path) {
+            Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(failed("read", &path)(error)),
         };
-        let pair: Pair = postcard::from_bytes(&bytes)
-            .map_err(|error| failed("decode", &path)(io::Error::new(io::ErrorKind::InvalidData, error)))?;
-        let candidate = Candidate {
-            file: file.to_owned(),
-            dir: dir.to_owned(),
-            wasm: pair.wasm.into(),
-            sidecar: pair.sidecar.map(Into::into),
-        };
-        Ok(Some(candidate))
+        let (wasm, sidecar, signatures) = last_good::read(file_of).map_err(failed("read", &path))?;
+        Ok(Some(Candidate { file: file.to_owned(), dir: dir.to_owned(), wasm, sidecar, signatures }))
     }
 
     /// Forgets all bytes of a file.
@@ -253,17 +256,17 @@ impl Memory {
     fn write_known(&self, known: &BTreeMap<String, Known>) -> Result<(), MemoryError> {
         let path = self.dir.join(LIST);
         let text = serde_json::to_vec_pretty(known).map_err(|error| failed("write", &path)(error.into()))?;
-        self.write(&path, &text)
+        self.write(&path, |file| file.write_all(&text))
     }
 
-    fn write(&self, path: &Path, bytes: &[u8]) -> Result<(), MemoryError> {
+    fn write(&self, path: &Path, fill: impl FnOnce(&mut File) -> io::Result<()>) -> Result<(), MemoryError> {
         let mut name = path.file_name().unwrap_or_default().to_owned();
         // Other hosts may share the directory, with the same process ids.
         name.push(format!(".{:016x}.tmp", fastrand::u64(..)));
         let staged = self.dir.join(name);
         let publish = || -> io::Result<()> {
             let mut file = File::options().write(true).create(true).truncate(true).mode(0o600).open(&staged)?;
-            file.write_all(bytes)?;
+            fill(&mut file)?;
             file.sync_all()?;
             fs::rename(&staged, path)?;
             File::open(&self.dir)?.sync_all()

@@ -9,15 +9,20 @@ use std::{
     time::Instant,
 };
 
+use metrics::gauge;
+
 use super::{
     Blocked,
-    generation::Generation,
+    generation::{Generation, Shadow},
     loader::{LoadError, Plugin},
     required::{MemoryError, Requirements},
 };
+use crate::metrics::PLUGIN_LIVE_GENERATION;
 
 /// Plugins in a chain.
 pub(super) const PLUGINS_MAX: usize = 64;
+/// Plugins beside it.
+const SHADOWS_MAX: usize = 8;
 
 pub(super) const NOTHING_REQUIRED: &str = "REQUIRED_PLUGINS=none: nothing stops reading when a redactor is missing";
 
@@ -36,6 +41,8 @@ pub(super) struct Roster {
 pub(super) struct FileEntry {
     pub(super) dir: PathBuf,
     pub(super) live: Option<LiveEntry>,
+    /// A plugin that only watches, or waits until it can; never beside `live`.
+    pub(super) shadow: Option<ShadowEntry>,
     pub(super) refused: Option<Refused>,
     /// The pair that was taken back.
     pub(super) spoiled: Option<String>,
@@ -47,9 +54,19 @@ pub(super) struct FileEntry {
 pub(super) struct LiveEntry {
     pub(super) plugin: Arc<Plugin>,
     pub(super) since: Instant,
+    /// Since which generation.
+    pub(super) generation: u64,
     pub(super) previous: Option<Arc<Plugin>>,
     /// It runs from the last good bytes, not from the file.
     pub(super) degraded: bool,
+}
+
+/// A file's plugin in shadow mode.
+pub(super) struct ShadowEntry {
+    pub(super) plugin: Arc<Plugin>,
+    pub(super) since: Instant,
+    /// Why it cannot watch now; `None`: it does.
+    pub(super) waits: Option<String>,
 }
 
 /// A candidate that did not make it.
@@ -63,12 +80,87 @@ pub(super) struct Refused {
     pub(super) conflict: bool,
 }
 
+// === impl FileEntry ===
+
+impl FileEntry {
+    /// What runs, or would, of it.
+    pub(super) fn plugins(&self) -> impl Iterator<Item = &Arc<Plugin>> {
+        let live = self.live.iter().map(|live| &live.plugin);
+        live.chain(self.shadow.iter().map(|shadow| &shadow.plugin))
+    }
+}
+
 // === impl Roster ===
 
 impl Roster {
     /// The plugins that run, by file name.
     pub(super) fn live(&self) -> Vec<Arc<Plugin>> {
         self.files.values().filter_map(|entry| Some(Arc::clone(&entry.live.as_ref()?.plugin))).collect()
+    }
+
+    /// The plugins in shadow mode, by file name.
+    pub(super) fn shadows(&self) -> Vec<Arc<Plugin>> {
+        self.files.values().filter_map(|entry| Some(Arc::clone(&entry.shadow.as_ref()?.plugin))).collect()
+    }
+
+    /// Puts a plugin in shadow mode in its file's place.
+    pub(super) fn admit_shadow(&mut self, plugin: Arc<Plugin>) -> Result<(), LoadError> {
+        let file = plugin.file.as_str();
+        if let Some(live) = self.files.get(file).and_then(|entry| entry.live.as_ref()) {
+            let name = live.plugin.name();
+            if self.required.names().contains(&&**name) {
+                let reason = format!("it would take the place of the required plugin {name:?}, and decides nothing");
+                return Err(LoadError::Conflict(reason));
+            }
+        }
+        let others = || self.files.iter().filter(|(other, _)| *other != file);
+        let shadows = || others().filter_map(|(_, entry)| entry.shadow.as_ref());
+        if let Some(other) = shadows().find(|other| other.plugin.name() == plugin.name()) {
+            let (other, name) = (&other.plugin.file, plugin.name());
+            return Err(LoadError::Conflict(format!("{other} is already the shadow named {name:?}")));
+        }
+        if shadows().count() >= SHADOWS_MAX {
+            return Err(LoadError::Conflict(format!("{SHADOWS_MAX} shadows are there already")));
+        }
+        // What this file enforced before is no last good version of a shadow.
+        let removed = self.required.memory().remove(file);
+        self.remember(removed);
+        self.retry_conflicts();
+        let entry = self.entry(&plugin.file, &plugin.dir);
+        entry.dir.clone_from(&plugin.dir);
+        (entry.live, entry.refused, entry.spoiled) = (None, None, None);
+        let (file, name, version) = (&*plugin.file, &**plugin.name(), &*plugin.manifest.version);
+        tracing::info!(file, plugin = name, version, sha256 = plugin.sha256, "plugin in shadow mode");
+        let waits = Some("it is new".to_owned());
+        entry.shadow = Some(ShadowEntry { plugin, since: Instant::now(), waits });
+        Ok(())
+    }
+
+    /// Notes which shadows can watch these plugins, and says why one cannot.
+    pub(super) fn tell_shadows(&mut self, plugins: &[Arc<Plugin>]) {
+        for (file, entry) in &mut self.files {
+            let Some(shadow) = &mut entry.shadow else { continue };
+            let waits = Shadow::of(&shadow.plugin, plugins).err();
+            if shadow.waits.is_some() && waits.is_none() {
+                shadow.since = Instant::now();
+            }
+            if shadow.waits != waits {
+                if let Some(reason) = &waits {
+                    tracing::warn!(file, reason, "shadow waits");
+                }
+                shadow.waits = waits;
+            }
+        }
+    }
+
+    /// Notes since when the versions that run do, and that those only in `before` do not any more.
+    pub(super) fn count_live(&self, before: &Generation) {
+        for plugin in before.plugins.iter().map(|plugin| plugin.meters().label()) {
+            gauge!(PLUGIN_LIVE_GENERATION, "plugin" => plugin).set(0.0);
+        }
+        for live in self.files.values().filter_map(|entry| entry.live.as_ref()) {
+            gauge!(PLUGIN_LIVE_GENERATION, "plugin" => live.plugin.meters().label()).set(live.generation as f64);
+        }
     }
 
     /// Why nothing is read.
@@ -81,6 +173,7 @@ impl Roster {
         self.files.entry(file.to_owned()).or_insert_with(|| FileEntry {
             dir: dir.to_owned(),
             live: None,
+            shadow: None,
             refused: None,
             spoiled: memory.spoiled(file),
             again: false,

@@ -36,9 +36,9 @@ pub(super) enum SidecarError {
         /// What was expected.
         rule: &'static str,
     },
-    /// Something of a later version.
-    #[error("mode = \"shadow\" is not supported by this version: remove it or use \"enforce\"")]
-    Shadow,
+    /// Two keys that do not go together.
+    #[error("the sidecar says mode = \"shadow\" and required = true: what only watches cannot be required")]
+    ShadowRequired,
     /// The pair does not belong together, or is half written.
     #[error("the sidecar's sha256 is {expected}, the component's is {found} (write NAME.wasm first, then NAME.toml)")]
     Digest {
@@ -58,6 +58,8 @@ pub(super) struct Sidecar {
     pub(super) kinds: Option<Kinds>,
     pub(super) limits: Limits,
     pub(super) isolation: Isolation,
+    /// It watches and decides nothing.
+    pub(super) shadow: bool,
     /// `[config]` as JSON text.
     pub(super) config: String,
 }
@@ -140,8 +142,9 @@ impl Sidecar {
             let expected = expected.chars().take(64).collect();
             return Err(SidecarError::Digest { expected, found: sha256.to_owned() });
         }
-        if matches!(raw.mode, Mode::Shadow) {
-            return Err(SidecarError::Shadow);
+        let shadow = matches!(raw.mode, Mode::Shadow);
+        if shadow && raw.required {
+            return Err(SidecarError::ShadowRequired);
         }
         let kinds = match raw.kinds {
             Some(kinds) => Some(Kinds::parse(&kinds).map_err(|value| SidecarError::Value {
@@ -169,13 +172,25 @@ impl Sidecar {
         };
         let limits = Limits { timeout: timeout.min(ceilings.timeout), memory: memory.min(ceilings.memory) };
         let config = Value::Object(object(&raw.config)?).to_string();
-        Ok(Self { on_failure: raw.on_failure, required: raw.required, kinds, limits, isolation: raw.isolation, config })
+        let Raw { on_failure, required, isolation, .. } = raw;
+        Ok(Self { on_failure, required, kinds, limits, isolation, shadow, config })
     }
 
     /// Digest of `[config]`, hex.
     pub(super) fn config_hash(&self) -> String {
         hex(&Sha256::digest(self.config.as_bytes()))
     }
+}
+
+/// `NAME.toml` of `NAME.wasm`.
+pub(super) fn name_of(file: &str) -> String {
+    format!("{}.toml", file.strip_suffix(".wasm").unwrap_or(file))
+}
+
+/// The component's digest that a sidecar names, if it can be read and names one.
+pub(super) fn pinned(text: &[u8]) -> Option<String> {
+    let table: toml::Table = toml::from_str(std::str::from_utf8(text).ok()?).ok()?;
+    table.get("sha256")?.as_str().map(str::to_owned)
 }
 
 fn one_line(error: &toml::de::Error) -> String {
@@ -248,6 +263,7 @@ mod tests {
         assert_eq!(sidecar.config, "{}");
         assert_eq!(sidecar.limits, Limits { timeout: Duration::from_secs(1), memory: 64 << 20 });
         assert_eq!((sidecar.on_failure, sidecar.isolation), (OnFailure::Quarantine, Isolation::Call));
+        assert!(!sidecar.shadow && parse("mode = 'shadow'").unwrap().shadow);
     }
 
     #[test]
@@ -279,7 +295,8 @@ mod tests {
             ("memory = '99999999999999999999GiB'", "expected a size like"),
             ("kinds = ['task:*:x']", "expected kinds like"),
             ("on_failure = 'ignore'", "unknown variant `ignore`"),
-            ("mode = 'shadow'", "not supported by this version"),
+            ("mode = 'watch'", "unknown variant `watch`"),
+            ("mode = 'shadow'\nrequired = true", "cannot be required"),
             ("sha256 = 'ff'", "the component's is ab12"),
             ("[config]\nx = nan", "numbers that JSON can express"),
             ("= 1", "not valid"),

@@ -9,9 +9,10 @@ use std::{
 use rustix::time::{ClockId, clock_gettime};
 use serde_json::{Map, Value};
 use wasmtime::{ResourceLimiter, component::ResourceTable};
-use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
+use wasmtime_wasi::{WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
 
-use super::ExtraWrite;
+use super::{ExtraWrite, sink::Sink};
+use crate::{json::depth, layout::documents::DEPTH_MAX};
 
 /// Longest plugin state, in bytes.
 pub(super) const STATE_BYTES_MAX: usize = 64 << 10;
@@ -67,6 +68,8 @@ pub(super) struct HostState {
     annotation_bytes_left: usize,
     /// What the running call asked for.
     pub(super) staged: Staged,
+    /// On an author's desk: where what the service hides goes.
+    sink: Option<Arc<Sink>>,
 }
 
 /// What a call asked for.
@@ -100,6 +103,8 @@ pub(super) enum Stop {
     StateTooLong,
     #[error("annotated with something that is not a JSON object")]
     NotAnObject,
+    #[error("annotated with JSON that is nested deeper than {DEPTH_MAX}")]
+    TooDeep,
     #[error("exceeded a quota")]
     Quota,
     #[error("used a host function in init that is for process only")]
@@ -130,12 +135,10 @@ pub(super) struct Deadline {
 impl HostState {
     /// A state that grants nothing. Without an identity (a candidate's first instance) counts go nowhere.
     pub(super) fn new(identity: Option<Arc<Identity>>, memory_max: usize) -> Self {
-        let mut wasi = WasiCtx::builder();
-        wasi.allow_tcp(false).allow_udp(false).max_random_size(RANDOM_BYTES_MAX);
         let mut table = ResourceTable::new();
         table.set_max_capacity(RESOURCES_MAX);
         Self {
-            wasi: wasi.build(),
+            wasi: nothing().build(),
             table,
             limiter: Limiter { memory_max, memory: 0, denied: false },
             deadline: Deadline { limit: Duration::ZERO, wall_end: Instant::now(), cpu_end: None },
@@ -145,7 +148,22 @@ impl HostState {
             file_bytes_left: 0,
             annotation_bytes_left: 0,
             staged: Staged::default(),
+            sink: None,
         }
+    }
+
+    /// The same on an author's desk, which sees what the service does not.
+    pub(super) fn on_desk(mut self, sink: &Arc<Sink>) -> Self {
+        let mut wasi = nothing();
+        sink.furnish(&mut wasi);
+        self.wasi = wasi.build();
+        self.sink = Some(Arc::clone(sink));
+        self
+    }
+
+    /// The desk's; the service has none.
+    pub(super) fn sink(&self) -> Option<&Arc<Sink>> {
+        self.sink.as_ref()
     }
 
     /// Prepares for `init`.
@@ -171,10 +189,17 @@ impl HostState {
         if self.staged.logs.len() >= LOG_LINES_MAX {
             return Err(Stop::Quota);
         }
-        if self.processing && self.identity.as_ref().is_none_or(|identity| identity.redactor) {
+        if let Some(sink) = &self.sink {
+            sink.logged(level, &message);
+        }
+        let hides = self.processing && self.identity.as_ref().is_none_or(|identity| identity.redactor);
+        if hides && self.sink.is_none() {
             message = format!("({} bytes, not shown)", message.len());
         } else {
-            message.truncate(message.floor_char_boundary(LOG_BYTES_MAX));
+            if message.len() > LOG_BYTES_MAX {
+                // A copy: a line cut in place keeps all of its memory until the call ends, and lines may be very long.
+                message = message.get(..message.floor_char_boundary(LOG_BYTES_MAX)).unwrap_or_default().to_owned();
+            }
             if message.contains(char::is_control) {
                 // A guest's newline must not begin a line of the service's log.
                 message = message.replace(char::is_control, " ");
@@ -223,6 +248,9 @@ impl HostState {
     pub(super) fn stage_annotation(&mut self, json: &str) -> Result<(), Stop> {
         self.in_process()?;
         self.annotation_bytes_left = self.annotation_bytes_left.checked_sub(json.len()).ok_or(Stop::Quota)?;
+        if depth(json) > DEPTH_MAX {
+            return Err(Stop::TooDeep);
+        }
         let more: Map<String, Value> = serde_json::from_str(json).map_err(|_| Stop::NotAnObject)?;
         match &mut self.staged.annotation {
             Some(known) => known.extend(more),
@@ -234,6 +262,13 @@ impl HostState {
     fn in_process(&self) -> Result<(), Stop> {
         if self.processing { Ok(()) } else { Err(Stop::InInit) }
     }
+}
+
+/// A world that grants nothing.
+fn nothing() -> WasiCtxBuilder {
+    let mut wasi = WasiCtx::builder();
+    wasi.allow_tcp(false).allow_udp(false).max_random_size(RANDOM_BYTES_MAX);
+    wasi
 }
 
 impl WasiView for HostState {
@@ -301,9 +336,12 @@ impl Deadline {
 
     /// Called at each tick on the guest's thread.
     pub(super) fn check(&mut self) -> Result<(), Stop> {
-        let now = thread_cpu_time();
-        let end = *self.cpu_end.get_or_insert(now + self.limit);
-        if now >= end || Instant::now() >= self.wall_end { Err(Stop::Timeout) } else { Ok(()) }
+        self.at(thread_cpu_time(), Instant::now())
+    }
+
+    fn at(&mut self, cpu: Duration, wall: Instant) -> Result<(), Stop> {
+        let end = *self.cpu_end.get_or_insert(cpu + self.limit);
+        if cpu >= end || wall >= self.wall_end { Err(Stop::Timeout) } else { Ok(()) }
     }
 }
 
@@ -342,7 +380,9 @@ mod tests {
         // A character of three bytes lies across the cut.
         let long = format!("{}\u{20ac}", "x".repeat(LOG_BYTES_MAX - 1));
         assert_eq!(state.stage_log(Level::Warn, long), Ok(()));
-        assert_eq!(state.staged.logs[0].1.len(), LOG_BYTES_MAX - 1);
+        let line = &state.staged.logs[0].1;
+        assert_eq!(line.len(), LOG_BYTES_MAX - 1);
+        assert!(line.capacity() <= LOG_BYTES_MAX, "the rest is not kept in memory");
         assert_eq!(state.stage_log(Level::Warn, "two\nlines\u{1b}[0m".to_owned()), Ok(()));
         assert_eq!(state.staged.logs[1].1, "two lines [0m");
         for _ in 2..LOG_LINES_MAX {
@@ -371,6 +411,28 @@ mod tests {
         // A call of large events may write more.
         state.begin_process(Duration::from_secs(1), Arc::from(""), FILE_BYTES_MIN);
         assert_eq!(state.stage_file("f.txt", "x".repeat(2 * FILE_BYTES_MIN), false), Ok(()));
+    }
+
+    #[test]
+    fn a_call_ends_by_cpu_time_or_thirty_times_that_by_the_wall() {
+        let limit = Duration::from_millis(100);
+        let armed = || {
+            let mut deadline = Deadline { limit: Duration::ZERO, wall_end: Instant::now(), cpu_end: None };
+            deadline.arm(limit);
+            deadline
+        };
+        let (cpu, ms) = (Duration::from_secs(7), Duration::from_millis(1));
+        // Busy: its own time counts, from the first tick on.
+        let mut deadline = armed();
+        let wall = Instant::now();
+        assert_eq!(deadline.at(cpu, wall), Ok(()));
+        assert_eq!(deadline.at(cpu + limit - ms, wall), Ok(()));
+        assert_eq!(deadline.at(cpu + limit, wall), Err(Stop::Timeout));
+        // Kept from running: it spends no time of its own, and ends all the same.
+        let mut deadline = armed();
+        assert_eq!(deadline.at(cpu, deadline.wall_end - ms), Ok(()));
+        assert_eq!(deadline.wall_end.saturating_duration_since(Instant::now()).as_millis().div_ceil(1000), 3);
+        assert_eq!(deadline.at(cpu + ms, deadline.wall_end), Err(Stop::Timeout));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    io::{self, Read},
+    io,
     path::{Path, PathBuf},
     sync::{
         Arc,
@@ -14,27 +14,30 @@ use std::{
     time::{Duration, Instant},
 };
 
-use cap_std::{
-    ambient_authority,
-    fs::{Dir, MetadataExt, OpenOptions, OpenOptionsExt},
-};
-use notify::{
-    EventKind, RecommendedWatcher, RecursiveMode, Watcher as _,
-    event::{AccessKind, AccessMode},
-};
-use rustix::fs::OFlags;
+use cap_std::{ambient_authority, fs::Dir};
+use notify::{RecommendedWatcher, RecursiveMode, Watcher as _};
 
+mod files;
+mod notices;
+
+use self::{
+    files::Looks,
+    notices::{Arrival, Heard},
+};
 use super::{
-    live::{Live, STILL},
-    loader::{COMPONENT_BYTES_MAX, Candidate, SIDECAR_BYTES_MAX},
+    live::{Live, Prepared, STILL},
+    sidecar,
 };
 use crate::layout;
 
-/// How long a file must look the same before it is read.
+/// How long a file must look the same before it is taken when nothing says that it is whole.
 const SETTLE: Duration = Duration::from_millis(200);
+/// The same for files that were moved into place or closed by their writer: what belongs to them may come a moment later.
+/// They are proven meanwhile.
+const SETTLE_WHOLE: Duration = Duration::from_millis(100);
 /// The least time between two looks, however many notices come.
 const PAUSE: Duration = Duration::from_millis(20);
-/// How often it looks while something settles.
+/// How often it looks while a refusal waits to be said.
 const STEP: Duration = Duration::from_millis(100);
 /// How often it looks when nothing seems to happen.
 const RESCAN: Duration = Duration::from_secs(2);
@@ -54,6 +57,7 @@ struct Watch {
     files: BTreeMap<String, Seen>,
     /// Names that no plugin can have; said once.
     odd: BTreeSet<PathBuf>,
+    heard: Heard,
     notices: Option<RecommendedWatcher>,
 }
 
@@ -67,27 +71,17 @@ struct Folder {
 
 /// A file as it was last looked at.
 struct Seen {
-    looks: Looks,
+    /// The folder, and how it looks there; `None`: gone.
+    looks: Option<(usize, Looks)>,
     since: Instant,
+    /// Since when its sidecar looks as it does.
+    sidecar_since: Instant,
+    /// How long it must look the same before it is taken.
+    settle: Duration,
+    /// What [`Live`] made of it, until it is taken.
+    prepared: Option<Prepared>,
     /// It was given to [`Live`] as it looks.
     taken: bool,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Looks {
-    Gone,
-    /// Folder, component, sidecar.
-    There(usize, Result<Print, String>, Option<Result<Print, String>>),
-}
-
-/// What changes when a file is written or replaced.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Print {
-    dev: u64,
-    ino: u64,
-    len: u64,
-    mtime: (i64, i64),
-    ctime: (i64, i64),
 }
 
 // === impl Watcher ===
@@ -98,7 +92,7 @@ impl Watcher {
         let (wake, woken) = sync_channel(1);
         let mut watch = Watch::new(Arc::clone(&live), folders, wake.clone());
         watch.look();
-        watch.take(Duration::ZERO);
+        watch.take_all();
         live.first();
         live.say_refused(|_| true);
         let thread = thread::Builder::new().name("plugin-watch".to_owned()).spawn(move || watch.run(&woken))?;
@@ -125,21 +119,21 @@ impl Watcher {
 
 impl Watch {
     fn new(live: Arc<Live>, folders: &[PathBuf], wake: SyncSender<()>) -> Self {
-        let notices = notices(wake);
-        let notices = notices
+        let heard = Heard::default();
+        let notices = notices::watcher(wake, heard.clone())
             .inspect_err(
                 |error| tracing::warn!(%error, "no notices of file changes; plugin folders are looked at every 2 s"),
             )
             .ok();
         let folders =
             folders.iter().map(|path| Folder { path: path.clone(), watched: None, unreadable: false }).collect();
-        Self { live, folders, files: BTreeMap::new(), odd: BTreeSet::new(), notices }
+        Self { live, folders, files: BTreeMap::new(), odd: BTreeSet::new(), heard, notices }
     }
 
     fn run(mut self, woken: &Receiver<()>) {
         loop {
-            let settling = self.files.values().any(|seen| !seen.taken);
-            let timeout = if settling || self.live.has_unsaid() { STEP } else { RESCAN };
+            let unsaid = if self.live.has_unsaid() { STEP } else { RESCAN };
+            let timeout = self.files.values().filter(|seen| !seen.taken).map(Seen::left).fold(unsaid, Duration::min);
             if let Err(RecvTimeoutError::Disconnected) = woken.recv_timeout(timeout) {
                 return;
             }
@@ -148,75 +142,105 @@ impl Watch {
                 return;
             }
             self.look();
-            self.take(SETTLE);
+            self.prepare();
+            self.take();
             self.live.say_refused(|refused| refused.since.elapsed() >= STILL);
         }
     }
 
     /// Notes what is in the folders, and since when it looks so.
     fn look(&mut self) {
-        let mut now: BTreeMap<String, Looks> = BTreeMap::new();
+        let mut now: BTreeMap<String, (usize, Looks)> = BTreeMap::new();
         for at in 0..self.folders.len() {
             self.follow(at);
             match self.list(at) {
                 Ok(files) => {
                     self.folders[at].unreadable = false;
-                    now.extend(files);
+                    now.extend(files.into_iter().map(|(file, looks)| (file, (at, looks))));
                 }
                 Err(error) => {
                     let folder = &mut self.folders[at];
                     if !std::mem::replace(&mut folder.unreadable, true) {
                         tracing::error!(folder = %folder.path.display(), %error, "cannot read a plugin folder; what runs stays");
                     }
-                    let kept =
-                        self.files.iter().filter(|(_, seen)| matches!(seen.looks, Looks::There(dir, ..) if dir == at));
-                    now.extend(kept.map(|(file, seen)| (file.clone(), seen.looks.clone())));
+                    let there = |seen: &Seen| seen.looks.clone().filter(|(dir, _)| *dir == at);
+                    now.extend(self.files.iter().filter_map(|(file, seen)| Some((file.clone(), there(seen)?))));
                 }
             }
         }
         for (file, seen) in &mut self.files {
-            let looks = now.remove(file).unwrap_or(Looks::Gone);
+            let looks = now.remove(file);
             if seen.looks != looks {
-                *seen = Seen { looks, since: Instant::now(), taken: false };
+                let sidecar =
+                    |looks: &Option<(usize, Looks)>| looks.as_ref().map(|(at, looks)| (*at, looks.sidecar.clone()));
+                let same = sidecar(&seen.looks) == sidecar(&looks);
+                let sidecar_since = if same { seen.sidecar_since } else { Instant::now() };
+                *seen = Seen { sidecar_since, ..Seen::new(looks) };
             } else if seen.taken && self.live.wants_again(file) {
                 seen.taken = false;
             }
         }
-        self.files
-            .extend(now.into_iter().map(|(file, looks)| (file, Seen { looks, since: Instant::now(), taken: false })));
+        self.files.extend(now.into_iter().map(|(file, looks)| (file, Seen::new(Some(looks)))));
+    }
+
+    /// Proves what is whole already, so that it is ready when it has settled.
+    fn prepare(&mut self) {
+        for (file, seen) in &mut self.files {
+            let Some((at, looks)) = seen.looks.as_ref().filter(|_| !seen.taken && seen.prepared.is_none()) else {
+                continue;
+            };
+            if self.live.stop.load(Ordering::Relaxed) {
+                return;
+            }
+            let folder = &self.folders[*at].path;
+            if is_whole(&self.heard, folder, file, looks) {
+                // Nothing if it changed under the reader: the next look notes that.
+                seen.prepared = prove(&self.live, folder, file, looks);
+                let moved = self.heard.of(&folder.join(sidecar::name_of(file))) == Some(Arrival::Renamed);
+                let whole = moved || seen.sidecar_since.elapsed() >= SETTLE_WHOLE;
+                // Where the one names the other there is no other version to wait for.
+                let bound = seen.prepared.as_ref().is_some_and(Prepared::is_bound);
+                seen.settle = if whole && bound { Duration::ZERO } else { SETTLE_WHOLE };
+            }
+        }
     }
 
     /// Gives what has settled to the host.
-    fn take(&mut self, settle: Duration) {
-        let ready: Vec<String> = self
-            .files
-            .iter()
-            .filter(|(_, seen)| !seen.taken && seen.since.elapsed() >= settle)
-            .map(|(file, _)| file.clone())
-            .collect();
+    fn take(&mut self) {
+        let is_ready = |(_, seen): &(&String, &Seen)| !seen.taken && seen.left().is_zero();
+        let ready: Vec<String> = self.files.iter().filter(is_ready).map(|(file, _)| file.clone()).collect();
         for file in ready {
             if self.live.stop.load(Ordering::Relaxed) {
                 return;
             }
             let Some(seen) = self.files.get_mut(&file) else { continue };
-            let Looks::There(at, wasm, sidecar) = seen.looks.clone() else {
+            let Some((at, looks)) = &seen.looks else {
                 self.live.remove(&file);
                 self.files.remove(&file);
                 continue;
             };
-            let path = self.folders[at].path.clone();
-            let read = wasm.and_then(|wasm| read_pair(&path, &file, &wasm, sidecar));
-            match read {
-                // It changed under the reader: the next look notes that.
-                Ok(None) => {}
-                Ok(Some(candidate)) => {
-                    seen.taken = true;
-                    self.live.consider(&file, path, Ok(candidate));
-                }
-                Err(reason) => {
-                    seen.taken = true;
-                    self.live.consider(&file, path, Err(reason));
-                }
+            let folder = &self.folders[*at].path;
+            // It may have changed while it was proven: then it settles anew.
+            let prepared = match seen.prepared.take() {
+                Some(prepared) if files::is_still(folder, &file, looks) => Some(prepared),
+                Some(_) => None,
+                None => prove(&self.live, folder, &file, looks),
+            };
+            if let Some(prepared) = prepared {
+                seen.taken = true;
+                self.live.take(&file, folder.clone(), prepared);
+            }
+        }
+    }
+
+    /// Takes everything as it is.
+    fn take_all(&mut self) {
+        for (file, seen) in &mut self.files {
+            let Some((at, looks)) = &seen.looks else { continue };
+            let folder = &self.folders[*at].path;
+            if let Some(prepared) = prove(&self.live, folder, file, looks) {
+                seen.taken = true;
+                self.live.take(file, folder.clone(), prepared);
             }
         }
     }
@@ -231,28 +255,22 @@ impl Watch {
         let mut files = Vec::new();
         for entry in dir.entries()?.take(ENTRIES_MAX) {
             let name = entry?.file_name();
-            let Some(file) = name.to_str().filter(|name| name.ends_with(".wasm") && !name.starts_with('.')) else {
+            let bytes = name.as_encoded_bytes();
+            if !bytes.ends_with(b".wasm") || bytes.starts_with(b".") {
                 continue;
-            };
-            if !layout::is_public_file(file) {
-                if self.odd.insert(path.join(file)) && self.odd.len() < ENTRIES_MAX {
+            }
+            let Some(file) = name.to_str().filter(|name| layout::is_public_file(name)) else {
+                if self.odd.len() < ENTRIES_MAX && self.odd.insert(path.join(&name)) {
                     tracing::warn!(
-                        ?file,
+                        file = ?name,
                         "ignored: a plugin's file name is letters, digits, `.`, `_`, `-`, at most 100"
                     );
                 }
                 continue;
-            }
-            let sidecar = match look_at(&dir, &sidecar_of(file)) {
-                Ok(None) => None,
-                Ok(Some(print)) => Some(Ok(print)),
-                Err(reason) => Some(Err(reason)),
             };
-            match look_at(&dir, file) {
-                Ok(Some(print)) => files.push((file.to_owned(), Looks::There(at, Ok(print), sidecar))),
-                Err(reason) => files.push((file.to_owned(), Looks::There(at, Err(reason), sidecar))),
-                // Gone since it was listed.
-                Ok(None) => {}
+            // Gone since it was listed, else.
+            if let Some(looks) = files::look_at(&dir, file) {
+                files.push((file.to_owned(), looks));
             }
         }
         Ok(files)
@@ -270,6 +288,7 @@ impl Watch {
         if folder.watched.take().is_some() {
             // The old folder may be gone with its watch.
             notices.unwatch(&folder.path).ok();
+            self.heard.forget();
         }
         if now.is_some() {
             match notices.watch(&folder.path, RecursiveMode::NonRecursive) {
@@ -283,109 +302,32 @@ impl Watch {
     }
 }
 
-/// Wakes whoever looks when something changes.
-fn notices(wake: SyncSender<()>) -> notify::Result<RecommendedWatcher> {
-    notify::recommended_watcher(move |notice: notify::Result<notify::Event>| {
-        // Looking opens and closes files itself: that must not make it look again.
-        let is_look = |event: &notify::Event| matches!(event.kind, EventKind::Access(kind) if !is_written(kind));
-        if !notice.as_ref().is_ok_and(is_look) {
-            wake.try_send(()).ok();
-        }
-    })
-}
+// === impl Seen ===
 
-fn is_written(kind: AccessKind) -> bool {
-    matches!(kind, AccessKind::Close(AccessMode::Write))
-}
+impl Seen {
+    fn new(looks: Option<(usize, Looks)>) -> Self {
+        let now = Instant::now();
+        Self { looks, since: now, sidecar_since: now, settle: SETTLE, prepared: None, taken: false }
+    }
 
-fn sidecar_of(file: &str) -> String {
-    format!("{}.toml", file.strip_suffix(".wasm").unwrap_or(file))
-}
-
-/// `None`: not there. Links are followed inside the folder only.
-fn look_at(dir: &Dir, name: &str) -> Result<Option<Print>, String> {
-    match dir.metadata(name) {
-        Ok(meta) if meta.is_file() => Ok(Some(print(&meta))),
-        Ok(_) => Err(format!("{name} is not a regular file")),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(format!("cannot read {name} (links must stay in the folder): {error}")),
+    fn left(&self) -> Duration {
+        self.settle.saturating_sub(self.since.elapsed())
     }
 }
 
-fn print(meta: &cap_std::fs::Metadata) -> Print {
-    Print {
-        dev: meta.dev(),
-        ino: meta.ino(),
-        len: meta.len(),
-        mtime: (meta.mtime(), meta.mtime_nsec()),
-        ctime: (meta.ctime(), meta.ctime_nsec()),
-    }
+/// Whether all that belongs to a file is known to be whole.
+fn is_whole(heard: &Heard, folder: &Path, file: &str, looks: &Looks) -> bool {
+    let is_whole = |name: &String| heard.of(&folder.join(name)).is_some_and(|arrival| arrival != Arrival::Writing);
+    let is_old = |name: &String| heard.of(&folder.join(name)).is_none();
+    let [wasm, beside @ ..] = files::names(file);
+    // What nothing was heard of did not change: something else did, or notices do not come.
+    looks.wasm.is_ok()
+        && (is_whole(&wasm) || beside.iter().any(is_whole) && is_old(&wasm))
+        && beside.iter().all(|name| is_whole(name) || is_old(name))
 }
 
-/// Both files whole; `None` if they are not the ones that were looked at.
-fn read_pair(
-    path: &Path,
-    file: &str,
-    wasm: &Print,
-    sidecar: Option<Result<Print, String>>,
-) -> Result<Option<Candidate>, String> {
-    let failed = |error: io::Error| format!("cannot read {file}: {error}");
-    let dir = Dir::open_ambient_dir(path, ambient_authority()).map_err(failed)?;
-    let Some(wasm) = read(&dir, file, wasm, COMPONENT_BYTES_MAX)? else { return Ok(None) };
-    let sidecar = match sidecar {
-        None => None,
-        Some(print) => match read(&dir, &sidecar_of(file), &print?, SIDECAR_BYTES_MAX)? {
-            Some(bytes) => Some(bytes.into()),
-            None => return Ok(None),
-        },
-    };
-    Ok(Some(Candidate { file: file.to_owned(), dir: path.to_owned(), wasm: wasm.into(), sidecar }))
-}
-
-fn read(dir: &Dir, name: &str, looked: &Print, max: u64) -> Result<Option<Vec<u8>>, String> {
-    if looked.len > max {
-        return Err(format!("{name} is larger than {} KiB", max >> 10));
-    }
-    let failed = |error: io::Error| format!("cannot read {name}: {error}");
-    let mut options = OpenOptions::new();
-    // A pipe put in the file's place must not block the open.
-    options.read(true).custom_flags(OFlags::NONBLOCK.union(OFlags::NOCTTY).bits().cast_signed());
-    let file = match dir.open_with(name, &options) {
-        Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(failed(error)),
-    };
-    if print(&file.metadata().map_err(failed)?) != *looked {
-        return Ok(None);
-    }
-    let mut bytes = Vec::with_capacity(usize::try_from(looked.len).unwrap_or(0));
-    (&file).take(max.saturating_add(1)).read_to_end(&mut bytes).map_err(failed)?;
-    let is_same = print(&file.metadata().map_err(failed)?) == *looked;
-    Ok(is_same.then_some(bytes))
-}
-
-#[cfg(test)]
-mod tests {
-    use std::fs;
-
-    use super::*;
-
-    #[test]
-    fn looking_does_not_make_it_look_again() {
-        let folder = tempfile::tempdir().unwrap();
-        fs::write(folder.path().join("p.wasm"), "x").unwrap();
-        let (wake, woken) = sync_channel(1);
-        let mut notices = notices(wake).unwrap();
-        notices.watch(folder.path(), RecursiveMode::NonRecursive).unwrap();
-        let dir = Dir::open_ambient_dir(folder.path(), ambient_authority()).unwrap();
-        assert_eq!(dir.entries().unwrap().count(), 1);
-        let print = look_at(&dir, "p.wasm").unwrap().unwrap();
-        assert_eq!(read(&dir, "p.wasm", &print, 1).unwrap(), Some(b"x".to_vec()));
-        assert_eq!(woken.recv_timeout(Duration::from_millis(300)), Err(RecvTimeoutError::Timeout));
-        fs::write(folder.path().join("p.wasm"), "xy").unwrap();
-        assert_eq!(woken.recv_timeout(Duration::from_secs(30)), Ok(()));
-        assert_eq!(read(&dir, "p.wasm", &print, 2).unwrap(), None, "not the file that was looked at");
-        let print = look_at(&dir, "p.wasm").unwrap().unwrap();
-        assert!(read(&dir, "p.wasm", &print, 1).unwrap_err().contains("larger than"));
-    }
+/// Reads a file and proves it; `None` if it changed meanwhile.
+fn prove(live: &Live, folder: &Path, file: &str, looks: &Looks) -> Option<Prepared> {
+    let read = files::read_all(folder, file, looks).transpose()?;
+    Some(live.prepare(file, folder, read))
 }

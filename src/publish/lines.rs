@@ -8,7 +8,7 @@ const READ_BYTES: usize = 256 * 1024;
 
 /// Splits an input at `\n`.
 #[derive(Debug)]
-pub(super) struct Lines<R> {
+pub(crate) struct Lines<R> {
     input: BufReader<R>,
     bytes_max: usize,
     number: u64,
@@ -16,7 +16,7 @@ pub(super) struct Lines<R> {
 
 /// What came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Next {
+pub(crate) enum Next {
     /// A line, without its end.
     Line,
     /// A line of more bytes than are taken; it was skipped.
@@ -28,22 +28,22 @@ pub(super) enum Next {
 // === impl Lines ===
 
 impl<R: Read> Lines<R> {
-    pub(super) fn new(input: R, bytes_max: usize) -> Self {
+    pub(crate) fn new(input: R, bytes_max: usize) -> Self {
         Self { input: BufReader::with_capacity(READ_BYTES, input), bytes_max, number: 0 }
     }
 
     /// The number of the line that came last, from 1.
-    pub(super) fn number(&self) -> u64 {
+    pub(crate) fn number(&self) -> u64 {
         self.number
     }
 
     /// Whether the next line is here in full: reading it cannot wait for the producer.
-    pub(super) fn has_next(&self) -> bool {
+    pub(crate) fn has_next(&self) -> bool {
         self.input.buffer().contains(&b'\n')
     }
 
     /// Reads the next line into `line`.
-    pub(super) fn next(&mut self, line: &mut Vec<u8>) -> io::Result<Next> {
+    pub(crate) fn next(&mut self, line: &mut Vec<u8>) -> io::Result<Next> {
         line.clear();
         let limit = u64::try_from(self.bytes_max).unwrap_or(u64::MAX).saturating_add(1);
         if self.input.by_ref().take(limit).read_until(b'\n', line)? == 0 {

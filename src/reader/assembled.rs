@@ -101,19 +101,19 @@ impl TaskLogs {
     fn add_static(&mut self, open: &str, key: &str, file: &PublicFile) -> Result<bool, ReadError> {
         let mut text = Vec::new();
         if file.len() <= RECORD_BYTES_MAX {
-            file.borrow_section()?.read_to_end(&mut text).map_err(failed("read a file"))?;
+            file.part(0, file.len())?.read_to_end(&mut text).map_err(failed("read a file"))?;
         }
         if !is_json(&text) {
             self.skipped += 1;
             return Ok(false);
         }
         self.push_text(format!("{open}\"{key}\":"));
-        self.push(file.borrow_section()?, file.len());
+        self.push(file.part(0, file.len())?, file.len());
         Ok(true)
     }
 
     fn add_lines(&mut self, open: &str, key: &str, file: &PublicFile) -> Result<bool, ReadError> {
-        let mut lines = Lines::new(BufReader::new(file.borrow_section()?), RECORD_BYTES_MAX);
+        let mut lines = Lines::new(BufReader::new(file.part(0, file.len())?), RECORD_BYTES_MAX);
         let (mut records, mut bytes) = (0, 0);
         while let Some(line) = lines.next().map_err(failed("read a file"))? {
             records += 1;
@@ -123,9 +123,9 @@ impl TaskLogs {
         self.push_text(format!("{open}\"{key}\":["));
         let joined = bytes + u64::saturating_sub(records, 1);
         if records > 0 && lines.skipped == 0 && !lines.blank {
-            self.push(Joined(file.borrow_section()?), joined);
+            self.push(Joined(file.part(0, file.len())?), joined);
         } else if records > 0 {
-            let lines = Lines::new(BufReader::new(file.borrow_section()?), RECORD_BYTES_MAX);
+            let lines = Lines::new(BufReader::new(file.part(0, file.len())?), RECORD_BYTES_MAX);
             self.push(Filtered { lines, ready: Cursor::default(), first: true }, joined);
         }
         self.push_text("]".to_owned());

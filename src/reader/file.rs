@@ -106,9 +106,10 @@ impl PublicFile {
         Section { file: self.file, at: start, end }
     }
 
-    pub(super) fn borrow_section(&self) -> Result<Section, ReadError> {
+    /// The same, with the file kept.
+    pub fn part(&self, start: u64, end: u64) -> Result<Section, ReadError> {
         let file = self.file.try_clone().map_err(failed("open a file"))?;
-        Ok(Section { file, at: 0, end: self.len })
+        Ok(Section { file, at: start, end })
     }
 
     pub(super) fn info(&self) -> Result<FileInfo, ReadError> {

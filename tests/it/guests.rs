@@ -11,8 +11,9 @@ use std::{
 use task_logger::{
     config::Required,
     event::{Event, Id, Key, StreamId},
-    plugin::{Blocked, Decided, HostConfig, LaneChain, PluginHost, Slice, States},
+    plugin::{Blocked, CompileLimits, Decided, HostConfig, LaneChain, PluginHost, Slice, States},
     status::Status,
+    trust::TrustedKeys,
 };
 use tempfile::TempDir;
 
@@ -46,9 +47,12 @@ pub(crate) struct Stage {
     pub(crate) status: Arc<Status>,
     host: Option<Arc<PluginHost>>,
     required: Required,
+    trusted_keys: TrustedKeys,
     memory_max: usize,
     timeout_max: Duration,
     exe: Option<PathBuf>,
+    cache: &'static str,
+    compile: CompileLimits,
 }
 
 impl Stage {
@@ -56,13 +60,31 @@ impl Stage {
     pub(crate) fn new() -> Self {
         let root = tempfile::tempdir().expect("a temporary folder");
         fs::create_dir(root.path().join("plugins")).expect("a plugin folder");
-        let (memory_max, timeout_max) = (64 << 20, Duration::from_millis(200));
-        let (status, required) = (Arc::default(), Required::Redactors);
-        Self { root, status, host: None, required, memory_max, timeout_max, exe: None }
+        Self {
+            root,
+            status: Arc::default(),
+            host: None,
+            required: Required::Redactors,
+            trusted_keys: TrustedKeys::default(),
+            memory_max: 64 << 20,
+            timeout_max: Duration::from_millis(200),
+            exe: None,
+            cache: "cache",
+            compile: CompileLimits::default(),
+        }
     }
 
     pub(crate) fn required(mut self, required: Required) -> Self {
         self.required = required;
+        self
+    }
+
+    /// Asks for signatures by one of these keys, as `PLUGIN_TRUSTED_KEYS` has them.
+    pub(crate) fn trusting(mut self, keys: &str) -> Self {
+        self.trusted_keys = match keys {
+            "" => TrustedKeys::default(),
+            keys => TrustedKeys::read(keys).expect("keys"),
+        };
         self
     }
 
@@ -75,6 +97,24 @@ impl Stage {
     /// Compiles in a child process.
     pub(crate) fn with_child(mut self) -> Self {
         self.exe = Some(env!("CARGO_BIN_EXE_task-logger").into());
+        self
+    }
+
+    /// Compiles by this program, whatever it is.
+    pub(crate) fn with_compiler(mut self, exe: &str) -> Self {
+        self.exe = Some(exe.into());
+        self
+    }
+
+    /// Has its cache there, below the stage.
+    pub(crate) fn cache_in(mut self, path: &'static str) -> Self {
+        self.cache = path;
+        self
+    }
+
+    /// What compiling in the child may cost.
+    pub(crate) fn compile_limits(mut self, limits: CompileLimits) -> Self {
+        self.compile = limits;
         self
     }
 
@@ -116,13 +156,15 @@ impl Stage {
             required: self.required.clone(),
             // Shared by all tests: the guest is compiled once. Those with a child have their own.
             cache_dir: match self.exe {
-                Some(_) => self.path("cache"),
+                Some(_) => self.path(self.cache),
                 None => Path::new(env!("CARGO_TARGET_TMPDIR")).join("plugin-cache"),
             },
             state_dir: self.path("state"),
+            trusted_keys: self.trusted_keys.clone(),
             memory_max: self.memory_max,
             timeout_max: self.timeout_max,
             exe: self.exe.clone(),
+            compile: self.compile,
         };
         let host = PluginHost::start(config, Arc::clone(&self.status)).expect("a host");
         self.host = Some(Arc::clone(&host));
@@ -177,6 +219,15 @@ pub(crate) fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
         assert!(Instant::now() < end, "not within {PATIENCE:?}: {what}");
         std::thread::sleep(Duration::from_millis(10));
     }
+}
+
+/// This thread's CPU time: the wall's depends on who else is busy.
+pub(crate) fn cpu_time() -> Duration {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    Duration::new(
+        now.tv_sec.try_into().expect("a time after the start"),
+        now.tv_nsec.try_into().expect("a part of a second"),
+    )
 }
 
 /// An event of task `t`.

@@ -8,22 +8,38 @@
     reason = "a test that cannot go on has failed, and says why"
 )]
 
+mod author_commands;
 mod bad_input;
+mod chaos;
 mod checker;
 mod command_line;
 mod conformance;
+mod drops;
 mod facts;
+mod fail_closed;
 mod frozen;
 mod guests;
+mod guide;
+mod hostile;
+mod install;
 mod kills;
+mod leaks;
 mod load;
 mod plugin_files;
+mod plugin_reading;
 mod plugins;
 mod position_protocol;
+mod recycling;
 mod redis_server;
+mod replay;
 mod rig;
+mod seen;
 mod sessions;
+mod shadows;
 mod source;
+mod split_secrets;
 mod swap;
+mod thousand_swaps;
 mod tidy;
+mod trust;
 mod wear;

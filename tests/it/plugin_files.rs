@@ -7,7 +7,7 @@ use task_logger::{
     plugin::{Outcome, forget_in},
 };
 
-use crate::guests::{Stage, entry, eventually, misbehave, outputs, run};
+use crate::guests::{Stage, cpu_time, entry, eventually, misbehave, outputs, run};
 
 const REDACTOR: &str = "[config]\nname = 'redact'\nrole = 'redactor'\nmode = 'stamp'\nversion = 'good'\n";
 
@@ -26,7 +26,9 @@ fn refusal(stage: &mut Stage, file: &str) -> String {
 fn refused_candidates_say_why() {
     for (sidecar, reason) in [
         ("nosuch = true", "unknown field `nosuch`"),
-        ("mode = 'shadow'", "not supported by this version"),
+        ("mode = 'shadow'\nrequired = true", "cannot be required"),
+        ("mode = 'shadow'\n[config]\nrole = 'redactor'", "only beside an enforcing redactor of its name"),
+        ("mode = 'shadow'\nkinds = ['task:*']\n[config]\nrole = 'redactor'", "narrows the kinds of a redactor"),
         ("sha256 = 'ff'", "write NAME.wasm first"),
         ("memory = '1MiB'", "init failed: memory"),
         ("[config]\nmode = 'bad-manifest'", "is not [a-z][a-z0-9-]{0,39}"),
@@ -259,9 +261,9 @@ fn a_first_redactor_that_fails_too_often_stops_reading() {
     let host = stage.start();
     let mut lane = host.lane();
     let poison = outputs(&["poison"; 64]);
-    let began = std::time::Instant::now();
+    let began = cpu_time();
     assert!(run(&mut lane, &poison, false).is_err());
-    assert!(began.elapsed() < Duration::from_secs(10), "64 endless loops do not each run to their deadline");
+    assert!(cpu_time() - began < Duration::from_secs(8), "64 endless loops do not each run to their deadline");
     assert!(host.gate().unwrap_err().reason.contains("failed on too many events"));
     // The operator may try again, and 4 in 100 are no reason to stop.
     host.rescan();

@@ -34,7 +34,8 @@ fn a_new_version_takes_over_without_a_restart() {
 }
 
 /// What a plugin of a mode does to an event that says "poison"; the others pass.
-const MISDEEDS: [(&str, &str); 16] = [
+const MISDEEDS: [(&str, &str); 17] = [
+    ("huge-line", "trap"),
     ("trap", "trap"),
     ("panic", "trap"),
     ("loop", "timeout"),

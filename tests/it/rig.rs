@@ -75,14 +75,14 @@ pub(crate) fn bundled(name: &str) -> (Vec<u8>, Vec<u8>) {
     static BUILT: OnceLock<()> = OnceLock::new();
     BUILT.get_or_init(|| guest_build(&["redact", "usage", "transcript"]));
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("plugins").join(name).join(format!("{name}.toml"));
-    let wasm = target_dir().join("wasm32-wasip2/release").join(format!("{name}.wasm"));
+    let wasm = target_dir().join("wasm32-wasip2/plugin").join(format!("{name}.wasm"));
     (fs::read(wasm).unwrap(), fs::read(source).unwrap_or_default())
 }
 
 /// Builds guests; cargo does nothing when they are fresh.
 fn guest_build(packages: &[&str]) {
     let mut build = Command::new(env!("CARGO"));
-    build.args(["build", "--quiet", "--release", "--target", "wasm32-wasip2", "--target-dir"]).arg(target_dir());
+    build.args(["build", "--quiet", "--profile=plugin", "--target=wasm32-wasip2", "--target-dir"]).arg(target_dir());
     build.args(packages.iter().flat_map(|package| ["-p", package]));
     let status = build.current_dir(env!("CARGO_MANIFEST_DIR")).status().unwrap();
     assert!(status.success(), "plugins do not build: rustup target add wasm32-wasip2");
@@ -161,6 +161,11 @@ impl Rig {
         fs::rename(staged, self.plugins_dir().join(name)).unwrap();
     }
 
+    /// Removes a file from the folder of plugins.
+    pub(crate) fn take_file(&self, name: &str) {
+        fs::remove_file(self.plugins_dir().join(name)).unwrap();
+    }
+
     /// `LOGS_DIR`.
     pub(crate) fn logs(&self) -> PathBuf {
         self.root.path().join("logs")
@@ -227,6 +232,20 @@ impl Rig {
         node
     }
 
+    /// Waits until an event of each task that is posted now stands in the task's files, so all before it do.
+    #[track_caller]
+    pub(crate) fn settle(&self, node: &Node, tasks: &[&str]) {
+        let one =
+            |task: &&str| serde_json::json!({"type": "task:thinking", "task_id": task, "data": {"content": "last"}});
+        let ids = node.append(&tasks.iter().map(one).collect::<Vec<_>>());
+        for (task, id) in tasks.iter().zip(ids) {
+            let file = self.logs().join(task).join("03-agent-output.jsonl");
+            eventually("the last event is written", || {
+                fs::read_to_string(&file).is_ok_and(|text| text.contains(&format!("\"id\":\"{id}\"")))
+            });
+        }
+    }
+
     /// Waits until the published position has reached the stream's end.
     #[track_caller]
     pub(crate) fn wait_published(&self, redis: &mut redis::Connection) {
@@ -258,7 +277,7 @@ pub(crate) fn add(redis: &mut redis::Connection, fields: &[(&str, &str)]) -> Str
 // === impl Node ===
 
 impl Node {
-    fn learn_address(&mut self) -> bool {
+    pub(crate) fn learn_address(&mut self) -> bool {
         let log = self.log.lock().unwrap();
         let found = log.split_once("listening address=").and_then(|(_, rest)| rest.split_once('\n'));
         if let Some((address, _)) = found {
@@ -267,9 +286,25 @@ impl Node {
         !self.address.is_empty()
     }
 
+    /// Its process id.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// `GET /metrics` as Prometheus reads it.
+    pub(crate) fn metrics(&self) -> String {
+        let request = ureq::get(format!("{}/metrics", self.address)).header("Accept", "text/plain");
+        request.call().unwrap().body_mut().read_to_string().unwrap()
+    }
+
     /// Where it listens, `http://127.0.0.1:…`.
     pub(crate) fn url(&self) -> &str {
         &self.address
+    }
+
+    /// Its process id, to read what it uses.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     /// Status and body of a GET; status 0 when nobody answers.
@@ -290,10 +325,26 @@ impl Node {
 
     /// Status of a POST; 0 when nobody answers.
     pub(crate) fn post(&self, path: &str, body: &str) -> u16 {
+        self.post_answer(path, body).0
+    }
+
+    /// Status and body of what a POST is answered with; status 0 when nobody answers.
+    pub(crate) fn post_answer(&self, path: &str, body: &str) -> (u16, String) {
         let config = ureq::Agent::config_builder().http_status_as_error(false);
         let agent: ureq::Agent = config.timeout_global(Some(Duration::from_secs(10))).build().into();
-        let sent = agent.post(format!("{}{path}", self.address)).content_type("application/json").send(body);
-        sent.map_or(0, |answer| answer.status().as_u16())
+        match agent.post(format!("{}{path}", self.address)).content_type("application/json").send(body) {
+            Ok(mut answer) => (answer.status().as_u16(), answer.body_mut().read_to_string().unwrap_or_default()),
+            Err(_) => (0, String::new()),
+        }
+    }
+
+    /// Posts events and returns their ids.
+    #[track_caller]
+    pub(crate) fn append(&self, events: &[Value]) -> Vec<String> {
+        let (status, answer) = self.post_answer("/events", &Value::from(events).to_string());
+        assert_eq!(status, 200, "{answer}");
+        let answer: Value = serde_json::from_str(&answer).unwrap();
+        answer["ids"].as_array().unwrap().iter().map(|id| id.as_str().unwrap().to_owned()).collect()
     }
 
     /// The body of a GET as JSON; null when there is none.

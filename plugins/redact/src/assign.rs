@@ -123,10 +123,8 @@ fn plain(
         if content.len() > 1 && content.starts_with(['$', '<', '%', '[']) && is_placeholder(content) {
             return;
         }
-        // Seven letters may be a word, and are too little to use.
-        let digits = content.bytes().any(|byte| byte.is_ascii_digit());
-        let tells = strength == Strength::Strong || quoted || digits || content.len() >= 8;
-        let redact = (!content.is_empty() && tells).then_some(span.start);
+        // Few letters may be a word, but as well the beginning of a secret.
+        let redact = (!content.is_empty()).then_some(span.start);
         let filler = if content.is_empty() { "" } else { "00000000a0000000b000" };
         let dashes = if !equals && bytes[from] == b'-' && bytes.get(value - 1) == Some(&b' ') { "--" } else { "" };
         let separator = if dashes.is_empty() { "=" } else { " " };

@@ -195,6 +195,13 @@ impl Names {
         }
         let letters = Letters::of(name);
         let word = letters.without_number();
+        let is_extra = |extra: &String| {
+            let cut = extra.len().saturating_sub(word.len());
+            (1..PART_MIN).contains(&cut) && extra.as_bytes().ends_with(word)
+        };
+        if self.extra.iter().any(is_extra) {
+            return Some(Name { code: EXTRA_CODE, holds: STRONG, word: "password" });
+        }
         // The last is the most general.
         let ending = ENDINGS.iter().rfind(|ending| {
             let cut = ending.word.len().saturating_sub(word.len());
@@ -209,12 +216,13 @@ impl Names {
         let letters = Letters::of(text);
         let word = letters.word();
         let solid = text.last().is_some_and(u8::is_ascii_alphanumeric);
-        ENDINGS.iter().filter(|ending| ending.awaited && solid).find_map(|ending| {
+        let known = ENDINGS.iter().filter(|ending| ending.awaited).map(|ending| ending.word);
+        known.chain(self.extra.iter().map(String::as_str)).filter(|_| solid).find_map(|whole| {
             let cut = (1..PART_MIN).find(|cut| {
-                let rest = ending.word.as_bytes().get(*cut..).unwrap_or_default();
+                let rest = whole.as_bytes().get(*cut..).unwrap_or_default();
                 rest.len() > word.len() && rest.starts_with(word)
             })?;
-            Some(Context::Text(ending.word.get(..cut + word.len())?.to_owned()))
+            Some(Context::Text(whole.get(..cut + word.len())?.to_owned()))
         })
     }
 
@@ -239,7 +247,14 @@ impl Names {
         if word.len() < least || !named {
             return None;
         }
-        let known = ENDINGS.iter().filter(|ending| ending.awaited).map(|ending| ending.word);
+        // An everyday word is waited for once it goes on: `accountK`, `account_`, but not `account`.
+        let goes_on = |word: &[u8], whole: &str| {
+            let missing = whole.len().saturating_sub(word.len());
+            whole.ends_with("key")
+                && (missing < 3 || missing == 3 && name.ends_with(b"_") || missing == 3 && name.ends_with(b"-"))
+        };
+        let is_awaited = |ending: &&Ending| ending.awaited || goes_on(word, ending.word);
+        let known = ENDINGS.iter().filter(is_awaited).map(|ending| ending.word);
         let mut all = known.chain(self.extra.iter().map(String::as_str));
         let whole = all.find(|whole| whole.len() > word.len() && whole.as_bytes().starts_with(word))?;
         Some(Context::Text(format!("{lead}{}", whole.get(..word.len())?)))

@@ -108,6 +108,18 @@ impl Anchor {
     }
 }
 
+// === impl Context ===
+
+impl Context {
+    /// Bytes of the text that it stands for, as far as it tells.
+    pub(crate) fn len(&self) -> usize {
+        match self {
+            Self::Text(text) => text.len(),
+            Self::Value { taken, .. } => *taken,
+        }
+    }
+}
+
 // === impl Found ===
 
 impl Found {

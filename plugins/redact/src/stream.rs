@@ -2,7 +2,7 @@
 //! What its end leaves open is held back until it is decided; when it cannot wait any longer it goes, and a [`Carry`] tells
 //! the next call how the text went on.
 
-use std::ops::Range;
+use std::{cmp::Reverse, ops::Range};
 
 use serde::{Deserialize, Serialize};
 
@@ -158,13 +158,16 @@ impl<'a> Stream<'a> {
 
     /// Ends with something open: redacts what is there of it, and keeps how it goes on.
     fn carry_on(&self, text: &str, base: usize, matches: &mut Vec<Match>, opens: &[Open]) -> Carry {
-        if let Some(open) = opens.iter().find(|open| self.carry.marked && open.start < base) {
+        let running = opens.iter().filter(|open| self.carry.marked && open.start < base);
+        // What is redacted goes on, before what might begin in it.
+        if let Some(open) = running.max_by_key(|open| (open.redact.is_some(), open.context.len())) {
             *matches = vec![Match { from: 0, start: 0, end: text.len(), code: "" }];
             return Carry { context: Some(open.context.clone()), marked: true };
         }
         let certain = opens.iter().filter(|open| open.redact.is_some()).min_by_key(|open| open.redact);
         let Some(open) = certain else {
-            let open = opens.iter().min_by_key(|open| (open.guess, open.start));
+            // Of several at one place the longest tells most: `sb_secret` is a name, and the beginning of a token too.
+            let open = opens.iter().min_by_key(|open| (open.guess, open.start, Reverse(open.context.len())));
             return Carry { context: open.map(|open| open.context.clone()), marked: false };
         };
         let start = open.redact.unwrap_or(text.len());

@@ -4,6 +4,7 @@
 #![allow(clippy::string_slice, reason = "a test may panic")]
 
 mod rules;
+mod split;
 mod streams;
 
 use super::*;

@@ -60,6 +60,12 @@ macro_rules! export {
                 static PLUGIN: ::std::cell::OnceCell<$plugin> = const { ::std::cell::OnceCell::new() };
             }
 
+            // Natively nothing else calls it.
+            const _: fn(
+                <$plugin as $crate::Plugin>::Config,
+                &$crate::Host,
+            ) -> ::std::result::Result<$plugin, $crate::Failure> = <$plugin as $crate::Plugin>::new;
+
             impl $crate::__private::Exported for $plugin {
                 fn slot() -> &'static ::std::thread::LocalKey<::std::cell::OnceCell<Self>> {
                     &PLUGIN

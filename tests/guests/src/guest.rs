@@ -4,7 +4,10 @@ use std::sync::OnceLock;
 
 use serde::Deserialize;
 
-use crate::modes::{Mode, act, before, verdicts};
+use crate::{
+    floods,
+    modes::{Mode, act, before, stamped, verdicts},
+};
 use bindings::exports::task_logger::plugin::processor::{Event, Failure, Guest, Manifest, Role, Verdict};
 
 pub(crate) mod bindings {
@@ -39,8 +42,12 @@ pub(crate) struct Config {
     pub(crate) files: Vec<String>,
     /// Manifest codes; the first is the one used.
     pub(crate) codes: Vec<String>,
-    /// The text that `hold-until` waits for.
+    /// The text that `hold-until` waits for; other modes have other uses of it.
     pub(crate) until: String,
+    /// What does not match is replaced by `{"content":"blank"}`: a redactor that works.
+    pub(crate) blank: bool,
+    /// How deep `annotate-deep` and `replace-deep` go.
+    pub(crate) depth: usize,
 }
 
 // === impl Config ===
@@ -57,6 +64,8 @@ impl Default for Config {
             files: vec!["misbehave.txt".to_owned()],
             codes: vec!["misbehaved".to_owned()],
             until: String::new(),
+            blank: false,
+            depth: 0,
         }
     }
 }
@@ -78,7 +87,7 @@ impl Guest for Misbehave {
         let narrow = config.mode == Mode::NarrowRedactor;
         let manifest = Manifest {
             name: name.to_owned(),
-            version: config.version.clone(),
+            version: version(&config),
             role: if narrow || config.role == "redactor" { Role::Redactor } else { Role::Standard },
             kinds: if narrow { vec!["task:output".to_owned()] } else { config.kinds.clone() },
             files: config.files.clone(),
@@ -94,8 +103,23 @@ impl Guest for Misbehave {
         before(config, &events)?;
         let mut out = Vec::with_capacity(events.len());
         for event in &events {
-            out.push(if triggered(event) { act(config, event, flush)? } else { Verdict::Pass });
+            out.push(match (triggered(event), config.mode) {
+                (true, _) => act(config, event, flush)?,
+                (false, Mode::Remember | Mode::RememberAndTrap) => {
+                    let found = if floods::holds_reversed(&config.until) { "remembers" } else { "nothing" };
+                    stamped(event, found.into())?
+                }
+                (false, _) if config.blank => Verdict::Replace("{\"content\":\"blank\"}".to_owned()),
+                (false, _) => Verdict::Pass,
+            });
         }
         Ok(verdicts(config, &events, out))
     }
+}
+
+/// The version of the manifest; a chameleon's changes at its moment.
+fn version(config: &Config) -> String {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default().as_millis();
+    let changes = config.mode == Mode::Chameleon && config.until.parse().is_ok_and(|moment: u128| now >= moment);
+    if changes { "changed".to_owned() } else { config.version.clone() }
 }

@@ -2,6 +2,10 @@
 //! the mode that it is about.
 
 #[cfg(target_family = "wasm")]
+mod floods;
+#[cfg(target_family = "wasm")]
 mod guest;
 #[cfg(target_family = "wasm")]
 mod modes;
+#[cfg(target_family = "wasm")]
+mod waits;

@@ -5,12 +5,16 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use crate::guest::{
-    Config,
-    bindings::{
-        exports::task_logger::plugin::processor::{Event, Failure, Verdict},
-        task_logger::plugin::host,
+use crate::{
+    floods,
+    guest::{
+        Config,
+        bindings::{
+            exports::task_logger::plugin::processor::{Event, Failure, Verdict},
+            task_logger::plugin::host,
+        },
     },
+    waits,
 };
 
 /// What an event that matches meets.
@@ -31,6 +35,10 @@ pub(crate) enum Mode {
     StateCount,
     /// Stamps how many events this instance has seen: what it must not carry from one task to the next.
     Seen,
+    /// The same, and keeps a mebibyte of memory for each.
+    Leak,
+    /// Logs a line of 16 MiB: more than a host call may copy.
+    HugeLine,
     /// Aborts.
     Trap,
     /// Never returns.
@@ -87,6 +95,40 @@ pub(crate) enum Mode {
     InitLoop,
     /// A redactor that does not want every kind.
     NarrowRedactor,
+    /// Calls itself without end.
+    Recurse,
+    /// Ends the program as if all were well.
+    Exit,
+    /// Logs lines of 4 MiB until it may not.
+    LogFlood,
+    /// Prints 64 MiB to stdout and as much to stderr.
+    PrintFlood,
+    /// Counts a million times under a million names.
+    CountFlood,
+    /// A new state of 64 KiB.
+    StateFlood,
+    /// Annotates 60 KiB under a key of the event's own.
+    AnnotateFlood,
+    /// Appends 1 MiB to the extra file.
+    FileFlood,
+    /// Data of 7 MiB, whatever came.
+    Amplify,
+    /// Annotates arrays in arrays, `depth` of them.
+    AnnotateDeep,
+    /// Data of arrays in arrays, `depth` of them.
+    ReplaceDeep,
+    /// Waits in the way that `until` names.
+    Wait,
+    /// Traps from the hundredth event of the task on, by its state.
+    Turncoat,
+    /// Fails, logs, prints, counts, drops: each time in another way, always with the event's data.
+    Gossip,
+    /// Keeps the data of events that match; of all others says whether the memory holds `until`, which is spelled backwards.
+    Remember,
+    /// The same, and traps on events that match after it has kept them.
+    RememberAndTrap,
+    /// Another version from the moment on that `until` says, in milliseconds since 1970.
+    Chameleon,
 }
 
 static SEEN: AtomicU64 = AtomicU64::new(0);
@@ -119,6 +161,11 @@ pub(crate) fn act(config: &Config, event: &Event, flush: bool) -> Result<Verdict
             return stamped(event, Value::from(count));
         }
         Mode::Seen => return stamped(event, Value::from(SEEN.fetch_add(1, Ordering::Relaxed) + 1)),
+        Mode::Leak => {
+            std::mem::forget(std::hint::black_box(vec![1_u8; 1 << 20]));
+            return stamped(event, Value::from(SEEN.fetch_add(1, Ordering::Relaxed) + 1));
+        }
+        Mode::HugeLine => host::log(host::Level::Info, &"x".repeat(16 << 20)),
         Mode::Trap => std::process::abort(),
         #[allow(clippy::panic, reason = "that is the mode")]
         Mode::Panic => panic!("cannot take {}", event.data),
@@ -158,6 +205,32 @@ pub(crate) fn act(config: &Config, event: &Event, flush: bool) -> Result<Verdict
         Mode::BadJson => return Ok(Verdict::Replace("not json".to_owned())),
         Mode::BadObject => return Ok(Verdict::Replace("[1]".to_owned())),
         Mode::Reach => return stamped(event, Value::from(reached())),
+        Mode::Recurse => drop(std::hint::black_box(floods::recurse(1))),
+        Mode::Exit => std::process::exit(0),
+        Mode::LogFlood => floods::log(),
+        Mode::PrintFlood => floods::print(),
+        Mode::CountFlood => floods::count(code),
+        Mode::StateFlood => host::set_state(&"s".repeat(64 << 10)),
+        Mode::AnnotateFlood => floods::annotate(&event.id),
+        Mode::FileFlood => host::append_file(file, &"f".repeat(1 << 20)),
+        Mode::Amplify => return Ok(Verdict::Replace(format!("{{\"content\":\"{}\"}}", "a".repeat(7 << 20)))),
+        Mode::AnnotateDeep => host::annotate(&floods::deep(config.depth)),
+        Mode::ReplaceDeep => return Ok(Verdict::Replace(floods::deep(config.depth))),
+        Mode::Wait => waits::wait(&config.until),
+        Mode::Turncoat => {
+            let count = host::get_state().parse::<u64>().unwrap_or_default() + 1;
+            if count >= 100 {
+                std::process::abort();
+            }
+            host::set_state(&count.to_string());
+        }
+        Mode::Gossip => return floods::gossip(event, file, code),
+        Mode::Remember | Mode::RememberAndTrap => {
+            floods::remember(&event.data);
+            if config.mode == Mode::RememberAndTrap {
+                std::process::abort();
+            }
+        }
         _ => {}
     }
     Ok(Verdict::Pass)
@@ -179,7 +252,7 @@ pub(crate) fn verdicts(config: &Config, events: &[Event], mut out: Vec<Verdict>)
     out
 }
 
-fn stamped(event: &Event, stamp: Value) -> Result<Verdict, Failure> {
+pub(crate) fn stamped(event: &Event, stamp: Value) -> Result<Verdict, Failure> {
     let mut data: Map<String, Value> =
         serde_json::from_str(&event.data).map_err(|error| Failure { message: error.to_string() })?;
     data.insert("stamp".to_owned(), stamp);

@@ -42,9 +42,10 @@ impl Tables {
         let mut places = [[[0; 16]; 2]; WINDOW];
         for (bit, group) in groups.iter().enumerate() {
             for (place, (low, high)) in places.iter_mut().zip(group) {
-                for value in 0..16 {
-                    place[0][value] |= u8::from(low >> value & 1 == 1) << bit;
-                    place[1][value] |= u8::from(high >> value & 1 == 1) << bit;
+                for (table, values) in place.iter_mut().zip([low, high]) {
+                    for (value, groups) in table.iter_mut().enumerate() {
+                        *groups |= u8::from(values >> value & 1 == 1) << bit;
+                    }
                 }
             }
         }

@@ -3,7 +3,7 @@
 use super::*;
 
 /// A host: brings the pieces one by one, held ones again with the next, and flushes where `flush` says so and at the end.
-fn run(redactor: &Redactor, pieces: &[&str], mut flush: impl FnMut(usize) -> bool) -> Vec<String> {
+pub(super) fn run(redactor: &Redactor, pieces: &[&str], mut flush: impl FnMut(usize) -> bool) -> Vec<String> {
     let data: Vec<String> =
         pieces.iter().map(|piece| serde_json::json!({ "content": piece, "n": 1.50 }).to_string()).collect();
     let mut out = Vec::new();

@@ -1,0 +1,199 @@
+//! Every kind of secret, cut at every place, and in up to eight pieces: the pieces together are the whole's redaction; with a
+//! flush at the cut no more than the kind's public prefix is seen.
+
+use super::{streams::run, *};
+use crate::tokens::TOKENS;
+
+/// A text with one secret in it.
+struct Sample {
+    kind: &'static str,
+    before: String,
+    /// What may be seen of it: what all secrets of the kind begin with.
+    public: String,
+    secret: String,
+    after: &'static str,
+}
+
+impl Sample {
+    fn text(&self) -> String {
+        format!("{}{}{}{}", self.before, self.public, self.secret, self.after)
+    }
+
+    /// How much the pieces show that they may not, if they do.
+    fn leak(&self, out: &str) -> Option<String> {
+        let seen = without_marks(out);
+        let chars: Vec<char> = self.secret.chars().collect();
+        let window =
+            chars.windows(4).map(|window| window.iter().collect::<String>()).find(|window| seen.contains(window));
+        let may = self.before.len() + self.public.len() + self.after.len();
+        // Shorter parts are found by what is too much.
+        window.or_else(|| (seen.len() > may).then(|| format!("{} bytes too many in {seen:?}", seen.len() - may)))
+    }
+}
+
+fn without_marks(text: &str) -> String {
+    let mut parts = text.split("[REDACTED:");
+    let mut out = parts.next().unwrap_or_default().to_owned();
+    parts.for_each(|part| out.push_str(part.split_once(']').map_or("", |(_, rest)| rest)));
+    out
+}
+
+/// Whether two redactions are the same. `account` is an everyday word that is not waited for; of `AccountKey` cut after it,
+/// the rest is known for a key, but not for whose.
+fn same(out: &str, whole: &str) -> bool {
+    out == whole || out == whole.replace("[REDACTED:azure_storage_key]", "[REDACTED:api_key]")
+}
+
+/// One of each vendor's token, and of everything that is known by its name or place.
+fn samples(redactor: &Redactor) -> Vec<Sample> {
+    let mut samples = Vec::new();
+    for (n, token) in (1..).zip(TOKENS) {
+        let (before, public, after) = match token.prefix {
+            ":AA" => ("bot 123456789", ":AA", " is it."),
+            "sig=" => ("see https://h.example/x?se=2026&", "sig=", " for it."),
+            prefix => ("the key is ", prefix, " and no more."),
+        };
+        // The longest alphabet that the kind takes.
+        let found = [noise(200, n), noise(200, n).to_uppercase(), hex(200, n)].into_iter().find_map(|all| {
+            (8..200).find_map(|length| {
+                let secret = match token.prefix {
+                    "eyJ" => format!("{}.eyJ{}.{}", &all[..20], &all[20..50], &all[50..90]),
+                    _ => all.get(..length)?.to_owned(),
+                };
+                let sample =
+                    Sample { kind: token.code, before: before.to_owned(), public: public.to_owned(), secret, after };
+                let out = run(redactor, &[&sample.text()], |_| false).concat();
+                let is_found = out.contains(&format!("[REDACTED:{}]", token.code)) && sample.leak(&out).is_none();
+                is_found.then_some(sample)
+            })
+        });
+        samples.push(found.unwrap_or_else(|| panic!("no sample of {token:?}")));
+    }
+    for (kind, before, after) in [
+        ("password", "run with DB_PASSWORD=", "\nnext line"),
+        ("password", "then password: ", "\nnext line"),
+        ("password", "and {\"password\": \"", "\", \"x\": 1}"),
+        ("password", "login --password ", " --user me"),
+        ("secret", "or {\\\"client_secret\\\": \\\"", "\\\", \\\"x\\\": 1}"),
+        ("token", "GET /x?access_token=", "&page=2 HTTP"),
+        ("api_key", "X-Api-Key: ", "\r\nAccept: all"),
+        ("azure_storage_key", "EndpointSuffix=x;AccountKey=", ";x=y"),
+        ("authorization", "curl -H 'Authorization: Basic ", "' http://host/ x"),
+        ("cookie", "Cookie: sid=", "\nAccept: all"),
+        ("url_password", "at postgres://app:", "@db:5432/x now"),
+        ("key", "then MY_THING=", "\nnext line"),
+    ] {
+        let secret = format!("q{}7", noise(30, 900 + samples.len() as u64));
+        samples.push(Sample { kind, before: before.to_owned(), public: String::new(), secret, after });
+    }
+    samples
+}
+
+fn with_key() -> Redactor {
+    Redactor::new(r#"{"keys":["my-thing"]}"#).unwrap()
+}
+
+/// A text in so many pieces. A name that announces a secret is cut once at most: of its beginning, less than three letters are
+/// not waited for, so that in pieces of one or two it is not seen.
+fn cut<'a>(sample: &Sample, text: &'a str, count: usize, random: &mut Random) -> Vec<&'a str> {
+    let mut cuts: Vec<usize> = Vec::new();
+    let in_name = |at: usize| sample.public.is_empty() && at < sample.before.len();
+    while cuts.len() < count - 1 {
+        let at = 1 + random.below(text.len() - 1);
+        let again = in_name(at) && cuts.iter().any(|at| in_name(*at));
+        if text.is_char_boundary(at) && !cuts.contains(&at) && !again {
+            cuts.push(at);
+        }
+    }
+    cuts.sort_unstable();
+    let begins = std::iter::once(0).chain(cuts.iter().copied());
+    begins.zip(cuts.iter().copied().chain([text.len()])).map(|(from, to)| &text[from..to]).collect()
+}
+
+#[test]
+fn every_kind_has_a_sample() {
+    let samples = samples(&with_key());
+    // A block has lines, which `streams` cuts; a configured value is known by itself.
+    let others = ["private_key", "value"];
+    for code in CODES.iter().filter(|code| !others.contains(code)) {
+        assert!(samples.iter().any(|sample| sample.kind == *code), "{code}");
+    }
+}
+
+#[test]
+fn every_kind_cut_at_every_place_gives_what_the_whole_gives() {
+    let redactor = with_key();
+    let mut failures = Vec::new();
+    for sample in samples(&redactor) {
+        let text = sample.text();
+        let whole = run(&redactor, &[&text], |_| false).concat();
+        assert_eq!(sample.leak(&whole), None, "{text:?} became {whole:?}");
+        for at in (1..text.len()).filter(|at| text.is_char_boundary(*at)) {
+            let (head, tail) = text.split_at(at);
+            let out = run(&redactor, &[head, tail], |_| false).concat();
+            if !same(&out, &whole) {
+                failures.push(format!("{}: {head:?} | {tail:?} became {out:?}", sample.kind));
+            }
+        }
+    }
+    assert!(
+        failures.is_empty(),
+        "{} failures, such as\n{}",
+        failures.len(),
+        failures[..failures.len().min(20)].join("\n")
+    );
+}
+
+#[test]
+fn every_kind_cut_at_every_place_with_a_second_between_shows_its_public_prefix_at_most() {
+    let redactor = with_key();
+    let mut failures = Vec::new();
+    for sample in samples(&redactor) {
+        let text = sample.text();
+        for at in (1..text.len()).filter(|at| text.is_char_boundary(*at)) {
+            let (head, tail) = text.split_at(at);
+            let out = run(&redactor, &[head, tail], |_| true);
+            if let Some(leak) = sample.leak(&out.concat()) {
+                failures.push(format!("{}: {head:?} | {tail:?} became {out:?}: {leak}", sample.kind));
+            }
+        }
+    }
+    assert!(
+        failures.is_empty(),
+        "{} failures, such as\n{}",
+        failures.len(),
+        failures[..failures.len().min(20)].join("\n")
+    );
+}
+
+#[test]
+fn every_kind_in_up_to_eight_pieces() {
+    let redactor = with_key();
+    let seed = 20_263;
+    let mut random = Random(seed);
+    let mut failures = Vec::new();
+    for sample in samples(&redactor) {
+        let text = sample.text();
+        let whole = run(&redactor, &[&text], |_| false).concat();
+        for count in 3..=8 {
+            for _ in 0..8 {
+                let pieces = cut(&sample, &text, count, &mut random);
+                let out = run(&redactor, &pieces, |_| false).concat();
+                if !same(&out, &whole) {
+                    failures.push(format!("{}: {pieces:?} became {out:?}", sample.kind));
+                }
+                let every = 1 + random.below(4);
+                let out = run(&redactor, &pieces, |_| random.below(every) == 0);
+                if let Some(leak) = sample.leak(&out.concat()) {
+                    failures.push(format!("{}, flushed: {pieces:?} became {out:?}: {leak}", sample.kind));
+                }
+            }
+        }
+    }
+    assert!(
+        failures.is_empty(),
+        "seed {seed}: {} failures, such as\n{}",
+        failures.len(),
+        failures[..failures.len().min(20)].join("\n")
+    );
+}
