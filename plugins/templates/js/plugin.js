@@ -68,6 +68,8 @@ export const processor = {
  * @returns {Verdict}
  */
 function decide({ data }) {
+  // Without escapes a word would stand in the JSON text as it is: many events are settled by looking once.
+  if (!data.includes("\\") && data.search(words) < 0) return { tag: "pass" };
   let [redacted, copied, found] = ["", 0, 0];
   // Only strings are touched, names of members too: numbers and spaces stay as the producer wrote them.
   for (let [start, end] = nextString(data, 0); start >= 0; [start, end] = nextString(data, end)) {

@@ -64,6 +64,9 @@ class Processor(exports.Processor):
 
 
 def decide(event: Event) -> Verdict:
+    # Without escapes a word would stand in the JSON text as it is: many events are settled by looking once.
+    if "\\" not in event.data and not words.search(event.data):
+        return Verdict_Pass()
     found = 0
 
     def redact(string: re.Match[str]) -> str:
