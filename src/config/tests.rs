@@ -28,7 +28,7 @@ fn defaults_are_those_of_the_spec() {
     assert!(config.cache_dir.ends_with("home/.cache/task-logger"));
     assert_eq!(config.hold_max, Duration::from_secs(1));
     assert_eq!(config.shutdown_grace, Duration::from_secs(25));
-    assert_eq!((config.read_window, config.event_max, config.plugin_memory_max), (32 << 20, 16 << 20, 64 << 20));
+    assert_eq!((config.read_window, config.event_max, config.plugin_memory_max), (32 << 20, 16 << 20, 256 << 20));
     assert!(config.lanes >= 1);
     assert_eq!(config.service_url(), "http://127.0.0.1:8090");
 }

@@ -2,7 +2,6 @@
 
 use std::{
     fs,
-    path::Path,
     time::{Duration, Instant},
 };
 
@@ -108,6 +107,7 @@ fn bundled_plugins_compile_soon() {
             "{name}, {kib} KiB: start without it {empty:.1?}, with it cold {cold:.1?}, from the cache {cached:.1?}"
         );
         let limits = if strict() { (1500, 20) } else { (60_000, 10_000) };
+        let (cold, cached) = (cold.saturating_sub(empty), cached.saturating_sub(empty));
         assert!(cold <= Duration::from_millis(limits.0) && cached <= Duration::from_millis(limits.1));
     }
 }
@@ -134,6 +134,9 @@ fn memory(node: &Node, key: &str) -> u64 {
 
 fn drop_large(wasm: &[u8], sidecar: &str, what: &str) {
     let rig = Rig::embedded();
+    // Of its own: what is measured is compiled.
+    let cache = rig.root().join("cache");
+    let rig = rig.set("CACHE_DIR", cache.to_str().unwrap());
     rig.put_guest("warm", "[config]\nname = 'warm'\nfiles = []\n");
     let node = rig.spawn();
     let state = |file: &str| {
@@ -175,12 +178,7 @@ fn a_large_component_costs_little_memory() {
     let python = target_dir().join("conformance/python.wasm");
     // `make conformance-python` builds it.
     match fs::read(&python) {
-        Ok(wasm) => drop_large(&wasm, &python_sidecar(&python), "Python component"),
+        Ok(wasm) => drop_large(&wasm, "timeout = '5s'\n", "Python component"),
         Err(_) => println!("no {}: a Python component was not measured", python.display()),
     }
-}
-
-/// The conformance guest without any configuration passes everything.
-fn python_sidecar(_: &Path) -> String {
-    "timeout = '5s'\n".to_owned()
 }

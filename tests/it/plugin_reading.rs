@@ -325,8 +325,8 @@ fn compiling_ends_at_its_cpu_time() {
 
 #[test]
 fn compiling_ends_at_its_memory() {
-    let limits = CompileLimits { address_space: 256 << 20, ..CompileLimits::default() };
-    limited(limits, &heavy(8000), "compiling exceeded its limits (256 MiB of address space");
+    let limits = CompileLimits { address_space: 96 << 20, ..CompileLimits::default() };
+    limited(limits, &heavy(8000), "compiling exceeded its limits (96 MiB of address space");
 }
 
 #[test]

@@ -65,6 +65,8 @@ fn a_swap_under_load_stamps_every_event_once_and_a_broken_candidate_changes_noth
     };
     let sha_is = |n: u8| plugin(&node, "stamp.wasm")["sha256"] == digest(&variant(n));
     busy_until(&mut redis, "the first one works", &mut || sha_is(1));
+    // It has stamped events of every task before the next one comes.
+    rig.wait_published(&mut redis);
     // Both files: the sidecar names its component, so no half of the pair is ever taken.
     rig.put_file("stamp.toml", pinned(2, "two").as_bytes());
     rig.put_file("stamp.wasm", &variant(2));
