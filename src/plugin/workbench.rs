@@ -68,6 +68,7 @@ pub struct Workbench {
 pub struct OnDesk {
     plugin: Arc<Plugin>,
     policy: OnFailure,
+    shadow: bool,
     /// What it logged in `init`.
     pub init_logs: Vec<Line>,
 }
@@ -217,7 +218,7 @@ impl Workbench {
         drop(self.sink.take());
         let mut plugin = self.live.prove(&pair.candidate).map_err(|error| self.refusal(pair, &error))?;
         let init_logs = self.sink.take().logs.into_iter().map(Line::from).collect();
-        let policy = plugin.sidecar.on_failure;
+        let (policy, shadow) = (plugin.sidecar.on_failure, plugin.sidecar.shadow);
         // Every event is to be seen, whatever becomes of those before it: a desk goes on where the service stops.
         plugin.sidecar.on_failure = OnFailure::Quarantine;
         plugin.sidecar.shadow = false;
@@ -228,7 +229,7 @@ impl Workbench {
                 Isolation::Reuse => Isolation::Call,
             };
         }
-        Ok(OnDesk { plugin: Arc::new(plugin), policy, init_logs })
+        Ok(OnDesk { plugin: Arc::new(plugin), policy, shadow, init_logs })
     }
 
     fn refusal(&self, pair: &Pair, error: &LoadError) -> Box<Refusal> {
@@ -287,7 +288,7 @@ impl OnDesk {
 
     /// Whether its sidecar says `mode = "shadow"`.
     pub fn is_shadow(&self) -> bool {
-        self.plugin.sidecar.shadow
+        self.shadow
     }
 
     /// `call` or `reuse`.
