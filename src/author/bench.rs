@@ -20,8 +20,12 @@ use crate::{
 
 /// Calls in a round of made-up events.
 const CALLS: usize = 64;
+/// Data of made-up events, in bytes, if more than one call's.
+const MADE_UP_BYTES_MAX: usize = 256 << 20;
 /// The made-up events are the same every time.
 const SEED: u64 = 1_700_000_000;
+/// Ends each text.
+const END: &str = " so.";
 const WORDS: [&str; 16] = [
     "the", "function", "returns", "an", "error", "when", "file", "is", "missing", "so", "tests", "fail", "in",
     "module", "parser", "again",
@@ -53,12 +57,14 @@ fn made_up(batch: usize, bytes: usize) -> Result<Vec<Vec<Event>>, InvalidId> {
     let mut event = || {
         seq += 1;
         let mut text = String::with_capacity(bytes);
-        while text.len() + frame < bytes {
+        while text.len() + frame + END.len() < bytes {
             let word = random.choice(WORDS).unwrap_or("word");
             text.push_str(word);
             text.push(' ');
         }
-        text.truncate(bytes.saturating_sub(frame));
+        // Whole to its end: a redactor that waits for the rest of a word would hold it.
+        text.truncate(bytes.saturating_sub(frame + END.len()));
+        text.push_str(END);
         let data = format!("{{\"content\":\"{text}\"}}");
         Event {
             id: StreamId { ms: 1_700_000_000_000, seq },
@@ -72,7 +78,9 @@ fn made_up(batch: usize, bytes: usize) -> Result<Vec<Vec<Event>>, InvalidId> {
             says_failed: false,
         }
     };
-    Ok((0..CALLS).map(|_| (0..batch).map(|_| event()).collect()).collect())
+    // Large ones in fewer calls, so that they stay within the machine's memory.
+    let calls = (MADE_UP_BYTES_MAX / batch.saturating_mul(bytes).max(1)).clamp(1, CALLS);
+    Ok((0..calls).map(|_| (0..batch).map(|_| event()).collect()).collect())
 }
 
 /// Events of a file, by key in stream order, so many in a call; what the service cannot decode is left out.
