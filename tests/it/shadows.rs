@@ -206,7 +206,10 @@ fn a_shadows_failures_touch_nothing() {
             assert_eq!(decided.outcomes[3], stamped("one"));
         }
     });
-    assert!(host.gate().is_ok() && log.text().is_empty(), "{}", log.text());
+    assert!(host.gate().is_ok());
+    // Libraries may log below a warning.
+    let said = log.text();
+    assert!(!["WARN", "ERROR", "poison"].iter().any(|word| said.contains(word)), "{said}");
     let shown = shadow(&host, "new.wasm");
     assert_eq!(shown["differences"], json!({ "replace -> failed": 40, "replace -> pass": 40 }));
     assert_eq!(entry(&host, "redact.wasm").unwrap()["budget"]["in_a_row"], 0);

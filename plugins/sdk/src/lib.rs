@@ -24,7 +24,7 @@
 //! ```
 //!
 //! [`plugin`] is what an author sees, [`json`] walks an event's strings, [`host`] is what a plugin may ask of the service, and
-//! [`test`] is the service for tests that run natively. `guest` and `arena` are the component's side of the boundary; the
+//! [`mod@test`] is the service for tests that run natively. `guest` and `arena` are the component's side of the boundary; the
 //! generated bindings stay there.
 
 pub mod config;

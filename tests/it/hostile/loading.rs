@@ -146,7 +146,7 @@ fn what_is_not_offered_is_refused() {
         (
             "a host function that there is not",
             import(r#"(import "task-logger:plugin/host@1.1.0" (instance (export "exec" (func (param "c" string)))))"#),
-            "does not fit",
+            "needs `exec` of `task-logger:plugin/host@1.1.0`",
         ),
         (
             "HTTP",
