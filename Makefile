@@ -146,7 +146,7 @@ serve: build ## Run the service with the bundled plugins and your own in data/pl
 
 test: ## Run all tests
 	@$(started); $(MAKE) --no-print-directory setup-redis setup-minisign plugins guests conformance; \
-	REQUIRE_REDIS=1 REQUIRE_MINISIGN=1 cargo test $(CARGO_FLAGS) --release --workspace -- $(ARGS); \
+	REQUIRE_REDIS=1 REQUIRE_MINISIGN=1 REQUIRE_GUESTS=1 cargo test $(CARGO_FLAGS) --release --workspace -- $(ARGS); \
 	$(finished)
 
 test-task-logger: test ## The same, under the name of the spec

@@ -86,7 +86,7 @@ pub(super) struct Compiler {
 
 impl Default for CompileLimits {
     fn default() -> Self {
-        Self { address_space: 4 << 30, cpu_seconds: 240, wall: Duration::from_secs(120), compiled: 1 << 30 }
+        Self { address_space: 4 << 30, cpu_seconds: 240, wall: Duration::from_secs(300), compiled: 1 << 30 }
     }
 }
 
