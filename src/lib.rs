@@ -13,7 +13,8 @@
 //! [`position`] and [`route`]s them; a [`lane`] [`decode`]s, runs the [`plugin`] chain and renders the [`layout`] into a
 //! [slices](mod@slice); the [`committer`] makes slices durable in the [`journal`], publishes, applies, checkpoints. [`owner`] holds these
 //! together for one ownership of the stream, [`recover`] brings the files up to the journal before it, [`ending`] says how it
-//! ends. [`reader`] and [`http`] are the read side, [`service`] wires everything.
+//! ends. [`reader`] and [`http`] are the read side, [`service`] wires everything. [`client`] asks a running service; [`author`] is
+//! an author's desk, which runs plugins and recordings on the same path without one; [`trust`] is whose signatures count.
 //!
 //! What is not there:
 //! * Nothing but the journal makes a [`journal::Durable`], and nothing else can be published.

@@ -18,7 +18,7 @@ use task_logger::{
 use tempfile::TempDir;
 
 /// How long a test waits for something that takes far less.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(180);
 
 /// The component that does what its sidecar says (`tests/guests`), built once per test run.
 pub(crate) fn misbehave() -> &'static [u8] {

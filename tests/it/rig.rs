@@ -18,7 +18,7 @@ use serde_json::Value;
 use crate::{guests, redis_server::RedisServer};
 
 /// How long anything may take that takes far less.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(180);
 
 /// Folders and settings of one or several processes that share a stream.
 pub(crate) struct Rig {
