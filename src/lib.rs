@@ -15,6 +15,7 @@
 //! together for one ownership of the stream, [`recover`] brings the files up to the journal before it, [`ending`] says how it
 //! ends. [`reader`] and [`http`] are the read side, [`service`] wires everything. [`client`] asks a running service; [`author`] is
 //! an author's desk, which runs plugins and recordings on the same path without one; [`trust`] is whose signatures count.
+//! [`fault`] names the steps at which a test makes all this fail.
 //!
 //! What is not there:
 //! * Nothing but the journal makes a [`journal::Durable`], and nothing else can be published.
@@ -45,6 +46,8 @@ pub mod journal;
 pub mod ending;
 pub mod owner;
 pub mod recover;
+
+pub mod fault;
 
 pub mod http;
 pub mod ingest;

@@ -23,7 +23,7 @@ use crate::{
     config::Config,
     decode::RecordedGaps,
     ending::{Cause, Ending},
-    journal::{self, Journal, JournalError},
+    journal::{self, Journal, JournalError, segment},
     lane::Lane,
     metrics::DataPath,
     plugin::PluginHost,
@@ -83,6 +83,23 @@ enum StartError {
     Thread(#[source] io::Error),
 }
 
+// === impl StartError ===
+
+impl StartError {
+    /// Whether the next try may succeed: there was no room in the files, or no permission.
+    fn may_pass(&self) -> bool {
+        match self {
+            Self::State { source, .. } => segment::may_pass(source),
+            Self::Recover(RecoverError::Journal(error)) | Self::Journal(error) => error.may_pass(),
+            Self::Recover(RecoverError::Files(error)) | Self::Files(error) => error.may_pass(),
+            Self::Source(error) | Self::Recover(RecoverError::Dead(error)) => {
+                matches!(error, SourceError::Io { .. }) && !error.is_fatal()
+            }
+            Self::Thread(_) => false,
+        }
+    }
+}
+
 // === impl Owner ===
 
 impl Owner {
@@ -95,6 +112,11 @@ impl Owner {
                 Ok(Some(Cause::Fatal(why))) => return Some(why),
                 Ok(Some(Cause::Lost(why))) if !stop.is_draining() => tracing::warn!(why, "ownership lost; standing by"),
                 Ok(_) => {}
+                Err(error) if error.may_pass() => {
+                    let error = describe(error);
+                    tracing::error!(error, "files cannot be written; trying again");
+                    self.status.set_blocked("start", Some(error));
+                }
                 Err(StartError::Source(error)) if !error.is_fatal() => {
                     tracing::warn!(error = describe(error), "stream cannot be reached; trying again");
                     self.status.set_blocked("stream", Some("the stream cannot be reached".into()));
@@ -145,6 +167,7 @@ impl Owner {
         let role = Role { role: "standby", epoch: 0, stream: self.stream.describe() };
         self.status.role.store(Arc::new(role));
         self.status.set_blocked("stream", None);
+        self.status.set_blocked("start", None);
         self.status.set_blocked("standby", Some("another process owns the stream; this one stands by".into()));
     }
 
@@ -164,6 +187,7 @@ impl Owner {
         let position = reader.start(recovered.position.as_ref())?;
         let role = Role { role: "owner", epoch, stream: self.stream.describe() };
         self.status.role.store(Arc::new(role));
+        self.status.set_blocked("start", None);
 
         let ending = Arc::new(Ending::default());
         let window = Arc::new(Window::new(config.read_window));
@@ -199,6 +223,7 @@ impl Owner {
             state_dir: dir.to_owned(),
             epoch,
             progress: Arc::clone(&progress),
+            status: Arc::clone(&self.status),
             metrics: Arc::clone(&self.metrics),
             lease: Arc::clone(&lease),
             ending: Arc::clone(&ending),

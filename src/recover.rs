@@ -12,6 +12,7 @@ use crate::{
         table::Table,
     },
     event::Key,
+    fault,
     journal::{
         JournalError,
         record::{Change, FileName, FileOp},
@@ -61,6 +62,7 @@ pub fn recover(
     files: &mut TaskFiles,
     bury: impl FnOnce(&[DeadLetter]) -> Result<(), SourceError>,
 ) -> Result<Recovered, RecoverError> {
+    fault::pass("recover::begin");
     let found = Found::look(state_dir)?;
     let mut replay = Replay {
         position: found.checkpoint.as_ref().map(|checkpoint| checkpoint.position.clone()),
@@ -71,6 +73,10 @@ pub fn recover(
         waiting: Vec::new(),
     };
     let replayed = found.replay(|sequence, record| -> Result<(), RecoverError> {
+        if fault::mutated("mutation::no_replay") {
+            replay.position.get_or_insert_default().apply(&record.step);
+            return Ok(());
+        }
         replay.position.get_or_insert_default().apply(&record.step);
         for change in record.changes {
             replay.change(change, sequence)?;
@@ -88,17 +94,24 @@ pub fn recover(
     for damage in &replayed.damage {
         tracing::error!(damage, "journal is damaged; what it held there is lost if the stream no longer has it");
     }
-    let Recovering { position, dead, cut } = replay.finish(replayed.next_sequence - 1)?;
+    let Recovering { mut position, dead, cut } = replay.finish(replayed.next_sequence - 1)?;
     if !dead.is_empty() {
+        fault::pass("recover::bury");
         bury(&dead).map_err(RecoverError::Dead)?;
     }
+    fault::pass("recover::checkpoint");
     if let Some(position) = &position {
         let checkpoint = Checkpoint { epoch, sequence: replayed.next_sequence - 1, position: position.clone() };
         checkpoint.write(state_dir)?;
     }
     found.remove(epoch)?;
+    fault::pass("recover::removed");
     if replayed.records > 0 {
         tracing::info!(records = replayed.records, cut, "journal replayed");
+    }
+    if let Some(position) = position.as_mut().filter(|_| fault::mutated("mutation::watermark")) {
+        (position.low, position.above) = (position.high, 0);
+        position.holes.clear();
     }
     Ok(Recovered { position, next_sequence: replayed.next_sequence })
 }
@@ -148,10 +161,12 @@ impl Replay<'_> {
 
     fn finish(mut self, sequence: u64) -> Result<Recovering, RecoverError> {
         self.apply()?;
+        fault::pass("recover::applied");
         let mut cut = 0;
         for (key, ends) in std::mem::take(&mut self.ends) {
             cut += self.files.cut(&key, ends)?;
         }
+        fault::pass("recover::states");
         let states = self.table.take_dirty();
         if !states.is_empty() {
             self.files.store(&states, sequence)?;

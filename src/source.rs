@@ -10,7 +10,7 @@ use bytes::Bytes;
 
 use crate::{
     event::{Entry, StreamId},
-    journal::Durable,
+    journal::{Durable, segment},
     position::Position,
 };
 
@@ -190,8 +190,17 @@ pub enum SourceError {
 }
 
 impl SourceError {
-    /// Whether a retry cannot help.
+    /// Whether a retry cannot help. A file that has no room may have it later, but never one whose sync failed.
     pub fn is_fatal(&self) -> bool {
-        matches!(self, Self::Config(_) | Self::Io { .. })
+        match self {
+            Self::Config(_) => true,
+            Self::Io { action, source, .. } => action.starts_with("sync") || !segment::may_pass(source),
+            _ => false,
+        }
+    }
+
+    /// What a broken connection looks like.
+    pub(crate) fn interrupted(error: std::io::Error) -> Self {
+        Self::Redis(error.into())
     }
 }

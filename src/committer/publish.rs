@@ -12,6 +12,8 @@ use std::{
 use super::{Synced, describe};
 use crate::{
     ending::Ending,
+    fault,
+    journal::Durable,
     metrics::DataPath,
     source::{DeadLetter, Publisher, SourceError},
     status::Status,
@@ -51,14 +53,21 @@ impl Publishing {
             }
             let started = Instant::now();
             let dead: Vec<DeadLetter> = all.commits.iter_mut().flat_map(|commit| commit.dead.drain(..)).collect();
-            if !dead.is_empty() && !self.persist("dead letters", |publisher, again| publisher.bury(&dead, again)) {
+            if !dead.is_empty() && !self.persist("dead letters", |publisher, again| bury(publisher, &dead, again)) {
                 return;
             }
+            if fault::mutated("mutation::apply_before_publish") {
+                let early = Synced { receipt: all.receipt.clone(), commits: std::mem::take(&mut all.commits) };
+                if apply.send(early).is_err() {
+                    return;
+                }
+            }
             let receipt = all.receipt.clone();
-            if !self.persist("the position", |publisher, _| publisher.publish(&receipt)) {
+            if !self.persist("the position", |publisher, _| publish(publisher, &receipt)) {
                 return;
             }
             self.metrics.publish.record(started.elapsed());
+            fault::pass("publish::done");
             if apply.send(all).is_err() {
                 return;
             }
@@ -107,4 +116,15 @@ impl Publishing {
             }
         }
     }
+}
+
+fn bury(publisher: &mut dyn Publisher, dead: &[DeadLetter], again: bool) -> Result<(), SourceError> {
+    fault::point("publish::bury").map_err(SourceError::interrupted)?;
+    publisher.bury(dead, again)?;
+    fault::point("publish::buried").map_err(SourceError::interrupted)
+}
+
+fn publish(publisher: &mut dyn Publisher, receipt: &Durable) -> Result<(), SourceError> {
+    fault::point("publish::position").map_err(SourceError::interrupted)?;
+    publisher.publish(receipt)
 }

@@ -13,7 +13,7 @@ use std::{
 
 use cap_std::fs::{Dir, OpenOptions};
 
-use crate::layout::STATE_FILE;
+use crate::{fault, layout::STATE_FILE};
 
 const MAGIC: &[u8; 8] = b"tl-stat1";
 const FILE_HEADER: u64 = 16;
@@ -53,9 +53,16 @@ pub(super) fn update(dir: &Dir, path: &std::path::Path, epoch: u64, sequence: u6
     let Some(size) = slot_size(&old).filter(|size| SLOT_HEADER + body.len() <= *size) else { return new() };
     let slots = old.get(FILE_HEADER as usize..).unwrap_or_default().chunks(size);
     let valid = slots.take(2).zip(0..).filter_map(|(slot, n)| Some((check(slot)?.0, n)));
-    // The newest valid slot is the one that the last checkpoint synced: it stays.
-    let Some((_, newest)) = valid.max() else { return new() };
-    file.write_all_at(&slot(sequence, body), at(1 - newest, size))?;
+    // The newest valid slot is the one that the last checkpoint synced: it stays. One of this very checkpoint is from a try that
+    // failed, and nothing has synced it.
+    let target = match valid.max() {
+        Some((newest, slot)) if newest == sequence => slot,
+        Some((_, newest)) => 1 - newest,
+        None => return new(),
+    };
+    fault::point("checkpoint::state")?;
+    let place = at(target, size);
+    fault::halves("checkpoint::state_part", &slot(sequence, body), |part, at| file.write_all_at(part, place + at))?;
     Ok(Updated::Done)
 }
 
@@ -163,6 +170,20 @@ mod tests {
         assert!(!update_as(&dir, 1, 2, b"two"));
         assert!(update_as(&dir, 2, 3, b"three"), "a successor makes a new file");
         assert!(update_as(&dir, 1, 2, b"late"), "and its predecessor could not write into that");
+    }
+
+    #[test]
+    fn a_second_try_leaves_the_synced_slot_alone() {
+        let temp = tempfile::tempdir().unwrap();
+        let dir = Dir::open_ambient_dir(temp.path(), ambient_authority()).unwrap();
+        assert!(update_in(&dir, 1, b"synced"));
+        let before = dir.read(STATE_FILE).unwrap();
+        let slot = before.len();
+        for _ in 0..3 {
+            assert!(!update_in(&dir, 2, b"tried"));
+            assert_eq!(dir.read(STATE_FILE).unwrap()[..slot], before[..]);
+        }
+        assert_eq!(read(&dir).unwrap().unwrap(), b"tried");
     }
 
     #[test]

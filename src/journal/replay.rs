@@ -13,7 +13,7 @@ use super::{
     record::Record,
     segment::{End, Scan, SegmentError, sync_dir},
 };
-use crate::position::Position;
+use crate::{fault, position::Position};
 
 const CHECKPOINT: &str = "checkpoint-";
 /// Ends the names of files that are not in use yet, or not any more.
@@ -88,12 +88,17 @@ impl Checkpoint {
             let mut bytes = serde_json::to_vec(self)?;
             let crc = crc32fast::hash(&bytes);
             writeln!(bytes, "\n{crc:08x}")?;
+            fault::point("checkpoint::write")?;
             let mut file = std::fs::File::create(&temp)?;
-            file.write_all(&bytes)?;
-            file.sync_all()?;
-            std::fs::rename(&temp, &path)
+            fault::halves("checkpoint::part", &bytes, |part, _| file.write_all(part))?;
+            Ok(file)
         })();
-        written.map_err(|source| JournalError::Io { action: "write", path, source })?;
+        let failed = |action| move |source| JournalError::Io { action, path: checkpoint_path(dir, self.epoch), source };
+        let file = written.map_err(failed("write"))?;
+        fault::point("checkpoint::sync").and_then(|()| file.sync_all()).map_err(failed("sync"))?;
+        let renamed = fault::point("checkpoint::rename").and_then(|()| std::fs::rename(&temp, &path));
+        renamed.map_err(failed("rename"))?;
+        fault::pass("checkpoint::renamed");
         Ok(sync_dir(dir)?)
     }
 }
@@ -150,6 +155,7 @@ impl Found {
         for (segment, first, mut scan) in scans {
             // Where the next epoch begins, this one was sealed.
             let sealed = starts.iter().filter(|(epoch, _)| *epoch > segment.epoch).map(|(_, first)| *first).min();
+            let sealed = sealed.filter(|_| !fault::mutated("mutation::no_seal"));
             if sealed.is_some_and(|sealed| first >= sealed) {
                 // Begun by a paused owner after it was replaced.
                 continue;
@@ -159,6 +165,7 @@ impl Found {
                 replayed.next_sequence = first;
             }
             for frame in scan.by_ref() {
+                fault::pass("recover::record");
                 let frame = frame.map_err(JournalError::from)?;
                 if sealed.is_some_and(|sealed| frame.sequence >= sealed) {
                     break;
@@ -186,7 +193,7 @@ impl Found {
     pub fn remove(self, epoch: u64) -> Result<(), JournalError> {
         let leavings = self.leavings.into_iter().filter(|(of, _)| *of < epoch).map(|(_, path)| path);
         for path in self.segments.into_iter().map(|segment| segment.path).chain(leavings) {
-            match std::fs::remove_file(&path) {
+            match fault::point("recover::remove").and_then(|()| std::fs::remove_file(&path)) {
                 // An owner that is being replaced gives its own files away, too.
                 Err(source) if source.kind() != io::ErrorKind::NotFound => {
                     return Err(JournalError::Io { action: "remove", path, source });

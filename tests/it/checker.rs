@@ -2,7 +2,7 @@
 //! else is there. Knows the rules by itself and shares no code with the service.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     fmt, fs,
     path::{Path, PathBuf},
 };
@@ -148,6 +148,14 @@ impl Stream {
         let mut defects: Vec<Defect> = look.defects.into_iter().collect();
         defects.sort();
         defects
+    }
+
+    /// Adds what an earlier look at the same stream saw and this one does not, because it was trimmed since.
+    pub(crate) fn with_earlier(mut self, earlier: &Self) -> Self {
+        let ids: HashSet<Id> = self.entries.iter().map(|entry| entry.id).collect();
+        self.entries.extend(earlier.entries.iter().filter(|entry| !ids.contains(&entry.id)).cloned());
+        self.entries.sort_by_key(|entry| entry.id);
+        self
     }
 
     /// The same, and the test fails with the first few of them.

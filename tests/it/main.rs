@@ -17,6 +17,7 @@ mod conformance;
 mod drops;
 mod facts;
 mod fail_closed;
+mod faults;
 mod frozen;
 mod guests;
 mod guide;

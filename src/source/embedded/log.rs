@@ -12,6 +12,7 @@ use super::{
 };
 use crate::{
     event::StreamId,
+    fault,
     journal::segment::{self, SegmentError, SegmentWriter},
     source::{Fields, SourceError},
 };
@@ -102,6 +103,11 @@ impl Log {
         Ok(Self { dir: dir.to_owned(), segment_bytes, state: Mutex::new(state), moved: Condvar::new() })
     }
 
+    /// The failed sync after which nothing more is known of the log, if there was one.
+    pub(super) fn broken(&self) -> Result<(), SourceError> {
+        lock(&self.state).broken.clone().map_or(Ok(()), |failure| Err(failure.into_source_error()))
+    }
+
     /// How far readers may go.
     pub(super) fn durable(&self) -> Durable {
         lock(&self.state).durable
@@ -165,7 +171,7 @@ impl Log {
             let result = match begun {
                 Ok((durable, file)) => {
                     drop(state);
-                    let synced = file.sync_data();
+                    let synced = segment::sync(&file, &cursor::segment_path(&self.dir, durable.segment));
                     state = lock(&self.state);
                     match synced {
                         Ok(()) => {
@@ -216,7 +222,7 @@ impl Log {
             }
             None => 1,
         };
-        let size = segment::size_for(body, self.segment_bytes);
+        let size = segment::size_for(body, fault::number("log::bytes", self.segment_bytes));
         let name = cursor::segment_path(Path::new(""), first);
         state.writer = Some(SegmentWriter::create(&self.dir, &name.to_string_lossy(), size, first)?);
         state.segment = first;

@@ -90,6 +90,8 @@ impl Reader for EmbeddedReader {
         }
         let deadline = Instant::now() + wait;
         loop {
+            // The owner is the one who ends the process: it must recover what stands in the file.
+            self.held.events.broken()?;
             let end = self.held.events.durable();
             self.cursor.limit(Some(end));
             let mut batch = Batch::default();
