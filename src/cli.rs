@@ -8,8 +8,10 @@ use clap::{Arg, ArgAction, ArgMatches, Command};
 use crate::config::{SETTINGS, Setting, Unset};
 
 mod plugin;
+mod verify;
 
 pub use plugin::{Bench, Events, Password, PluginCommand, Replay, Trial};
+pub use verify::Verify;
 
 /// What was asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,6 +49,8 @@ pub enum Action {
     Plugin(PluginCommand),
     /// Run a recorded task through another set of plugins.
     Replay(Replay),
+    /// Compare a stream with its files.
+    Verify(Verify),
     /// The child process that compiles a component.
     CompileComponent,
 }
@@ -89,6 +93,7 @@ fn action(matches: &ArgMatches) -> Action {
         Some(("health", _)) => Action::Health,
         Some(("plugin", matches)) => Action::Plugin(plugin::read(matches)),
         Some(("replay", matches)) => Action::Replay(plugin::read_replay(matches)),
+        Some(("verify", matches)) => Action::Verify(verify::read(matches)),
         Some(("compile-component", _)) => Action::CompileComponent,
         _ => Action::Serve,
     }
@@ -153,6 +158,7 @@ pub fn command() -> Command {
             asking("health", "Ask whether the service is well; status 0 when it is"),
             plugin,
             replay,
+            with_settings(verify::grammar(), None),
             compile,
         ])
 }
