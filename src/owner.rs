@@ -23,13 +23,14 @@ use crate::{
     config::Config,
     decode::RecordedGaps,
     ending::{Cause, Ending},
+    event::StreamId,
     journal::{self, Journal, JournalError, segment},
     lane::Lane,
     metrics::DataPath,
     plugin::PluginHost,
-    position::Tracker,
+    position::{Position, Tracker},
     reading::Reading,
-    recover::{self, RecoverError},
+    recover::{self, RecoverError, Recovered},
     source::{OwnRequest, Owned, SourceError, Stream},
     status::{Role, Status},
     window::Window,
@@ -148,7 +149,7 @@ impl Owner {
         self.status.set_blocked("standby", None);
         tracing::info!(epoch = owned.epoch, stream = self.stream.describe(), "owning the stream");
         let lease = Arc::clone(&owned.lease);
-        let ended = match self.session(stop, &dir, owned) {
+        let ended = match self.session(stop, &dir, owned, request.epoch_min) {
             // A successor that took over while we started has moved our files away.
             Err(error) if !lease.is_held() => Ok(Some(Cause::Lost(describe(error)))),
             ended => ended,
@@ -171,12 +172,31 @@ impl Owner {
         self.status.set_blocked("standby", Some("another process owns the stream; this one stands by".into()));
     }
 
-    fn session(&self, stop: &Ending, dir: &Path, owned: Owned) -> Result<Option<Cause>, StartError> {
+    /// Says what cannot be known without the journal of earlier owners.
+    fn note_loss(&self, recovered: &Recovered, epoch: u64, position: &Position) {
+        let why = match &recovered.old {
+            Some(why) => format!("the journal is an old copy ({why})"),
+            None if recovered.position.is_none() && epoch > 1 && position.low > StreamId::MIN => {
+                "the journal is gone".to_owned()
+            }
+            None => return,
+        };
+        let low = position.low;
+        tracing::error!(%low, "{why}: what was in flight up to here may be missing; `task-logger verify` tells");
+        let notice = format!("{why}: went on at {low}; what was in flight then may be missing");
+        self.status.set_notice("journal", Some(notice));
+    }
+
+    fn session(&self, stop: &Ending, dir: &Path, owned: Owned, known_epoch: u64) -> Result<Option<Cause>, StartError> {
         let Owned { epoch, lease, mut reader, mut publisher } = owned;
         let config = &self.config;
         let name = self.stream.state_name();
         let mut files = TaskFiles::open(&config.logs_dir, &name, epoch, open_files_max())?;
-        let recovered = recover::recover(dir, epoch, &mut files, |dead| publisher.bury(dead, true));
+        // Elsewhere than in our own log anybody may move the position; an owner that this journal knows nothing of is a sign that
+        // it was one of us.
+        let published = reader.published()?.filter(|published| published.is_ours || epoch > known_epoch + 1);
+        let published = published.map(|published| published.low);
+        let recovered = recover::recover(dir, epoch, &mut files, published, |dead| publisher.bury(dead, true));
         let recovered = recovered.map_err(|error| match error {
             RecoverError::Dead(error) => StartError::Source(error),
             error => error.into(),
@@ -185,6 +205,7 @@ impl Owner {
             publisher.publish(&journal::recovered(epoch, position))?;
         }
         let position = reader.start(recovered.position.as_ref())?;
+        self.note_loss(&recovered, epoch, &position);
         let role = Role { role: "owner", epoch, stream: self.stream.describe() };
         self.status.role.store(Arc::new(role));
         self.status.set_blocked("start", None);
@@ -204,7 +225,7 @@ impl Owner {
         let (done_in, done) = sync_channel(1);
         let committer = Committer {
             journal: Journal::create(dir, epoch, recovered.next_sequence)?,
-            table: Table::new(files.sibling("t")?),
+            table: Table::settled(files.sibling("t")?),
             position,
             tracker: Arc::clone(&tracker),
             fsync: config.fsync,

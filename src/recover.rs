@@ -2,8 +2,9 @@
 //! segments removed. Only files named in replayed records are ever cut, and only beyond their journaled end.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashSet},
     path::{Path, PathBuf},
+    time::{SystemTime, UNIX_EPOCH},
 };
 
 use crate::{
@@ -11,7 +12,7 @@ use crate::{
         files::{FilesError, TaskFiles},
         table::Table,
     },
-    event::Key,
+    event::{Key, StreamId},
     fault,
     journal::{
         JournalError,
@@ -46,11 +47,45 @@ pub struct Recovered {
     pub position: Option<Position>,
     /// Sequence number of the next record.
     pub next_sequence: u64,
+    /// Why the journal that was there was not used, when it was an old copy.
+    pub old: Option<String>,
 }
 
 /// Highest epoch that a state folder knows of.
 pub fn epoch_of(state_dir: &Path) -> Result<u64, RecoverError> {
     Ok(Found::look(state_dir)?.epoch)
+}
+
+/// Why a journal is older than what was made with it, if it is: replayed over files that have gone on since, it would take lines
+/// away. `published` is a position that only an owner of this stream can have published.
+fn is_old(found: &Found, files: &TaskFiles, published: Option<StreamId>) -> Result<Option<String>, RecoverError> {
+    let mut position = found.checkpoint.as_ref().map(|checkpoint| checkpoint.position.clone()).unwrap_or_default();
+    let mut keys = HashSet::new();
+    let replayed = found.replay(|_, record| -> Result<(), RecoverError> {
+        position.apply(&record.step);
+        keys.extend(record.changes.into_iter().map(|change| change.key));
+        Ok(())
+    })?;
+    if replayed.records == 0 && found.checkpoint.is_none() {
+        return Ok(None);
+    }
+    if let Some(published) = published.filter(|published| *published > position.high) {
+        return Ok(Some(format!("it ends at {}, and the stream was published up to {published}", position.high)));
+    }
+    let last = replayed.next_sequence - 1;
+    for key in &keys {
+        if let Some(sequence) = files.state_sequence(key)?.filter(|sequence| *sequence > last) {
+            return Ok(Some(format!("it ends at record {last}, and {key} has the state of record {sequence}")));
+        }
+    }
+    Ok(None)
+}
+
+/// The first record of a journal that follows none that is known: above all that a lost one can have had, for `.state`s bear
+/// their numbers.
+fn first_sequence() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_micros()).unwrap_or(1)
 }
 
 /// Replays the journal into the files. With it every effect up to the returned position stands there, durably. `bury` copies the
@@ -60,10 +95,19 @@ pub fn recover(
     state_dir: &Path,
     epoch: u64,
     files: &mut TaskFiles,
+    published: Option<StreamId>,
     bury: impl FnOnce(&[DeadLetter]) -> Result<(), SourceError>,
 ) -> Result<Recovered, RecoverError> {
     fault::pass("recover::begin");
     let found = Found::look(state_dir)?;
+    if let Some(why) = is_old(&found, files, published)? {
+        let aside = found.set_aside(state_dir, epoch)?;
+        tracing::error!(why, aside = %aside.display(), "the journal is an old copy and was set aside: going on from the published position");
+        return Ok(Recovered { position: None, next_sequence: first_sequence(), old: Some(why) });
+    }
+    if found.is_empty() {
+        return Ok(Recovered { position: None, next_sequence: first_sequence(), old: None });
+    }
     let mut replay = Replay {
         position: found.checkpoint.as_ref().map(|checkpoint| checkpoint.position.clone()),
         table: Table::new(files.sibling("r")?),
@@ -113,7 +157,7 @@ pub fn recover(
         (position.low, position.above) = (position.high, 0);
         position.holes.clear();
     }
-    Ok(Recovered { position, next_sequence: replayed.next_sequence })
+    Ok(Recovered { position, next_sequence: replayed.next_sequence, old: None })
 }
 
 struct Replay<'f> {
@@ -151,10 +195,7 @@ impl Replay<'_> {
     }
 
     fn apply(&mut self) -> Result<(), RecoverError> {
-        let applied = self.files.apply(&self.waiting)?;
-        if applied.missing > 0 {
-            tracing::error!(bytes = applied.missing, "files are shorter than what was written to them");
-        }
+        self.files.apply(&self.waiting)?;
         self.waiting.clear();
         Ok(())
     }

@@ -76,8 +76,22 @@ pub trait Lease: Send + Sync {
     fn release(&self);
 }
 
+/// A position that stands in the stream.
+#[derive(Clone, Copy, Debug)]
+pub struct Published {
+    /// Everything at or below it is committed.
+    pub low: StreamId,
+    /// Whether none but an owner can have moved it.
+    pub is_ours: bool,
+}
+
 /// The owner's reading side.
 pub trait Reader: Send {
+    /// The position as the stream has it, before [`Reader::start`]; `None`: none that could be newer than the journal's.
+    fn published(&mut self) -> Result<Option<Published>, SourceError> {
+        Ok(None)
+    }
+
     /// Called once, before the first read, with the journal's position (`None`: no journal). Returns the position to go on
     /// from: for instance that of an existing consumer group, or a new incarnation when ids went backwards.
     fn start(&mut self, durable: Option<&Position>) -> Result<Position, SourceError>;

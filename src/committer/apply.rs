@@ -83,9 +83,6 @@ impl Applying {
             match self.files.apply(commits.iter().flat_map(|commit| &commit.record.changes)) {
                 Ok(applied) => {
                     self.metrics.files_created.increment(applied.created);
-                    if applied.missing > 0 {
-                        tracing::error!(bytes = applied.missing, "files are shorter than what was written to them");
-                    }
                     self.status.set_blocked("files", None);
                     self.window.give(commits.iter().map(|commit| commit.bytes).sum());
                     self.surplus.give(commits.iter().map(|commit| commit.surplus).sum());

@@ -5,7 +5,7 @@ use std::{
     collections::HashMap,
     fs::File,
     io::{self, Read},
-    os::unix::fs::FileExt,
+    os::unix::fs::{FileExt, MetadataExt},
     path::{Path, PathBuf},
 };
 
@@ -14,9 +14,11 @@ use cap_std::{
     fs::{Dir, OpenOptions},
 };
 
+mod load;
 mod staging;
 
 use super::state_file::{self, Updated};
+pub use load::load;
 use staging::{Staging, make_dirs};
 
 use crate::{
@@ -26,7 +28,7 @@ use crate::{
         record::{Change, FileName, FileOp},
         segment::may_pass,
     },
-    layout::{self, STATE_FILE, WEBHOOKS_DIR, documents::Documents, key_state::KeyState},
+    layout::{self, STATE_FILE, WEBHOOKS_DIR, documents::Documents},
 };
 
 /// A task directory's mode.
@@ -202,19 +204,25 @@ impl TaskFiles {
         parts: &[&bytes::Bytes],
         applied: &mut Applied,
     ) -> Result<(), FilesError> {
-        let clock = self.clock;
         let at = (key.clone(), name.clone());
-        if !self.open.contains_key(&at) {
-            let (file, length) = self.open_for_append(key, name, applied)?;
-            if length < offset {
-                // Someone cut or removed the file: what is left of the hole is a blank line that readers pass over.
-                applied.missing += offset - length;
-                file.write_all_at(b"\n", offset - 1).map_err(|error| self.failed("write", key, name, error))?;
-            }
-            self.open.insert(at.clone(), Handle { file, used: clock });
+        let failed = |this: &Self, error| this.failed("write", key, name, error);
+        let mut file = match self.open.remove(&at) {
+            Some(handle) => handle.file,
+            None => self.open_for_append(key, name, applied)?,
+        };
+        let mut there = file.metadata().map_err(|error| failed(self, error))?;
+        if there.nlink() == 0 {
+            // Removed under our handle: what is written to that one nobody sees.
+            file = self.open_for_append(key, name, applied)?;
+            there = file.metadata().map_err(|error| failed(self, error))?;
         }
-        let Some(handle) = self.open.get_mut(&at) else { return Ok(()) };
-        handle.used = clock;
+        if there.len() < offset {
+            // Someone cut or removed the file: what is left of the hole is a blank line that readers pass over.
+            let (path, bytes) = (self.logs_dir.join(dir_of(key)).join(&**name), offset - there.len());
+            tracing::error!(path = %path.display(), bytes, "file is shorter than what was written to it: lines are lost");
+            applied.missing += bytes;
+            file.write_all_at(b"\n", offset - 1).map_err(|error| failed(self, error))?;
+        }
         let joined;
         let bytes = match parts {
             [one] => &one[..],
@@ -224,16 +232,13 @@ impl TaskFiles {
             }
         };
         let written = fault::point("apply::append")
-            .and_then(|()| fault::halves("apply::part", bytes, |part, at| handle.file.write_all_at(part, offset + at)));
-        written.map_err(|error| self.failed("write", key, name, error))
+            .and_then(|()| fault::halves("apply::part", bytes, |part, at| file.write_all_at(part, offset + at)));
+        written.map_err(|error| failed(self, error))?;
+        self.open.insert(at, Handle { file, used: self.clock });
+        Ok(())
     }
 
-    fn open_for_append(
-        &mut self,
-        key: &Key,
-        name: &FileName,
-        applied: &mut Applied,
-    ) -> Result<(File, u64), FilesError> {
+    fn open_for_append(&mut self, key: &Key, name: &FileName, applied: &mut Applied) -> Result<File, FilesError> {
         let path = dir_of(key).join(&**name);
         let mut options = OpenOptions::new();
         options.write(true);
@@ -250,9 +255,7 @@ impl TaskFiles {
             }
             opened => opened,
         };
-        let file = opened.map_err(|error| self.failed("open", key, name, error))?.into_std();
-        let length = file.metadata().map_err(|error| self.failed("inspect", key, name, error))?.len();
-        Ok((file, length))
+        Ok(opened.map_err(|error| self.failed("open", key, name, error))?.into_std())
     }
 
     /// Writes a file whole: staged and renamed, so that readers see the old or the new one.
@@ -321,16 +324,6 @@ impl TaskFiles {
             }
         }
         Ok(bytes)
-    }
-
-    /// A key's state as the last checkpoint left it; made anew from the files where `.state` is missing or damaged.
-    pub fn load(&self, key: &Key) -> Result<KeyState, FilesError> {
-        let (state, unusable) =
-            load(&self.root, key).map_err(|error| self.failed("load the state of", key, "", error))?;
-        if let Some(unusable) = unusable {
-            tracing::warn!(key = %key, state = unusable, "state of a key is made anew from its files; plugin state is lost");
-        }
-        Ok(state)
     }
 
     /// Writes `.state`s of the journal's record `sequence`, then everything of `LOGS_DIR`'s file system to disk. A power loss
@@ -429,39 +422,4 @@ fn join(parts: &[&bytes::Bytes]) -> Vec<u8> {
     let mut all = Vec::with_capacity(parts.iter().map(|part| part.len()).sum());
     parts.iter().for_each(|part| all.extend_from_slice(part));
     all
-}
-
-/// Loads a key's state beneath an open `LOGS_DIR`; an empty one for a key that has no directory. Also says why it had to be
-/// made anew from the files, if it had to: right before a key's first checkpoint, a loss after it.
-pub fn load(root: &Dir, key: &Key) -> io::Result<(KeyState, Option<String>)> {
-    let dir = match root.open_dir(dir_of(key)) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok((KeyState::default(), None)),
-        opened => opened?,
-    };
-    let unusable = match state_file::read(&dir) {
-        Ok(None) => "damaged".to_owned(),
-        Ok(Some(bytes)) => match KeyState::from_bytes(&bytes) {
-            Ok(state) => return Ok((state, None)),
-            Err(error) => error.to_string(),
-        },
-        Err(error) if error.kind() == io::ErrorKind::NotFound => "none".to_owned(),
-        Err(error) => return Err(error),
-    };
-    let mut files = Vec::new();
-    for entry in dir.entries()? {
-        let entry = entry?;
-        if let Ok(name) = entry.file_name().into_string() {
-            files.push((name, entry.metadata()?.len()));
-        }
-    }
-    if files.is_empty() {
-        return Ok((KeyState::default(), None));
-    }
-    // A file that cannot be read is not one that is missing: made anew without it, the next write would replace it.
-    let read = |name: &str| match dir.read(name) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        read => read.map(Some),
-    };
-    let documents = Documents::from_files(read(layout::METADATA)?, read(layout::INPUT)?, read(layout::FINAL_RESULT)?);
-    Ok((KeyState::rebuilt(files, documents), Some(unusable)))
 }

@@ -29,13 +29,13 @@ pub(super) enum Updated {
     New(Vec<u8>),
 }
 
-/// The body of the newest valid slot; `None` if there is none, and an error of kind `NotFound` without a file.
-pub(super) fn read(dir: &Dir) -> io::Result<Option<Vec<u8>>> {
+/// The newest valid slot's record and body; `None` if there is none, and an error of kind `NotFound` without a file.
+pub(super) fn read(dir: &Dir) -> io::Result<Option<(u64, Vec<u8>)>> {
     let file = dir.read(STATE_FILE)?;
     let Some(size) = slot_size(&file) else { return Ok(None) };
     let slots = file.get(FILE_HEADER as usize..).unwrap_or_default().chunks(size);
     let newest = slots.take(2).filter_map(check).max_by_key(|(sequence, _)| *sequence);
-    Ok(newest.map(|(_, body)| body.to_vec()))
+    Ok(newest.map(|(sequence, body)| (sequence, body.to_vec())))
 }
 
 /// Overwrites the older slot of the directory's file, if this epoch's owner made it.
@@ -147,7 +147,7 @@ mod tests {
         let before = dir.read(STATE_FILE).unwrap();
         assert!(!update_in(&dir, 3, b"three"));
         let after = dir.read(STATE_FILE).unwrap();
-        assert_eq!(read(&dir).unwrap().unwrap(), b"three");
+        assert_eq!(read(&dir).unwrap().unwrap().1, b"three");
         let changed: Vec<usize> = (0..after.len()).filter(|at| before.get(*at) != after.get(*at)).collect();
         // Any part of the write may reach the disk: all bytes up to each place, or all from it on.
         for &cut in &changed[1..] {
@@ -157,7 +157,7 @@ mod tests {
                     torn[at] = after[at];
                 }
                 dir.write(STATE_FILE, &torn).unwrap();
-                assert_eq!(read(&dir).unwrap().unwrap(), b"two, longer", "cut at {cut}");
+                assert_eq!(read(&dir).unwrap().unwrap().1, b"two, longer", "cut at {cut}");
             }
         }
     }
@@ -183,7 +183,7 @@ mod tests {
             assert!(!update_in(&dir, 2, b"tried"));
             assert_eq!(dir.read(STATE_FILE).unwrap()[..slot], before[..]);
         }
-        assert_eq!(read(&dir).unwrap().unwrap(), b"tried");
+        assert_eq!(read(&dir).unwrap().unwrap().1, b"tried");
     }
 
     #[test]
@@ -193,7 +193,7 @@ mod tests {
         for (sequence, size) in [(1, 10), (2, 1000), (3, 5000), (4, 6000), (5, 20_000), (6, 0)] {
             let body = vec![b'x'; size];
             update_in(&dir, sequence, &body);
-            assert_eq!(read(&dir).unwrap().unwrap(), body);
+            assert_eq!(read(&dir).unwrap().unwrap().1, body);
         }
         dir.write(STATE_FILE, b"something else").unwrap();
         assert!(read(&dir).unwrap().is_none());

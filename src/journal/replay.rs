@@ -134,6 +134,31 @@ impl Found {
         Ok(Self { epoch: epochs.max().unwrap_or(0), checkpoint, segments, leavings })
     }
 
+    /// Whether there never was a journal here, or all of it is gone.
+    pub fn is_empty(&self) -> bool {
+        self.checkpoint.is_none() && self.segments.is_empty()
+    }
+
+    /// Puts all of it into a folder beside, from where nothing reads it.
+    pub fn set_aside(self, dir: &Path, epoch: u64) -> Result<PathBuf, JournalError> {
+        let aside = dir.join(format!("aside-{epoch}"));
+        let fail = |path: &Path| {
+            let path = path.to_owned();
+            move |source| JournalError::Io { action: "set aside", path, source }
+        };
+        std::fs::create_dir_all(&aside).map_err(fail(&aside))?;
+        let leavings = self.leavings.into_iter().map(|(_, path)| path);
+        for path in self.segments.into_iter().map(|segment| segment.path).chain(leavings) {
+            let name = path.file_name().map(PathBuf::from).unwrap_or_default();
+            match std::fs::rename(&path, aside.join(name)) {
+                Err(source) if source.kind() != io::ErrorKind::NotFound => return Err(fail(&path)(source)),
+                _ => {}
+            }
+        }
+        sync_dir(dir)?;
+        Ok(aside)
+    }
+
     /// Hands every record above the checkpoint to `each`, in order.
     pub fn replay<E: From<JournalError>>(
         &self,

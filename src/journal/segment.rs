@@ -365,6 +365,13 @@ impl SegmentWriter {
         cut.map_err(|source| self.failed("cut", source))
     }
 
+    /// Writes zeros where the next frame will stand, to see whether it could.
+    pub fn touch(&self) -> Result<(), SegmentError> {
+        let touched =
+            fault::segment("append", &self.path).and_then(|()| zero(&self.file, self.tail, self.tail + FRAME_HEADER));
+        touched.map_err(|source| self.failed("write to", source))
+    }
+
     /// Makes all that is written durable (fdatasync). After a failure nothing is known of it: never sync again, exit and
     /// recover from the file.
     pub fn sync(&self) -> Result<(), SegmentError> {

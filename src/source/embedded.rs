@@ -211,6 +211,9 @@ impl Stream for EmbeddedStream {
 
     fn backlog(&self) -> Result<Backlog, SourceError> {
         let held = lock(&self.held).as_ref().filter(|held| held.stands.load(Ordering::Acquire)).map(Arc::clone);
+        if let Some(held) = &held {
+            held.events.mend()?;
+        }
         let (low, until) = match &held {
             Some(held) => (lock(&held.position).low(), Some(held.events.durable())),
             None => (PositionFile::read(&self.dir.join("position"))?.low(), None),

@@ -99,6 +99,13 @@ impl Rig {
         Some(rig)
     }
 
+    /// On a Redis that is there already.
+    pub(crate) fn on_server(self, server: RedisServer) -> Self {
+        let mut rig = self.set("REDIS_URL", &server.url());
+        rig.redis = Some(server);
+        rig
+    }
+
     /// On the embedded stream.
     pub(crate) fn embedded() -> Self {
         let rig = Self {

@@ -40,6 +40,8 @@ struct State {
     closed: bool,
     /// Counts writes that failed: what was staged before is gone.
     failures: u64,
+    /// An append failed for want of room, for a body of this size: nothing was taken in since.
+    wanting: Option<usize>,
     /// A sync failed: nothing more is known of the file.
     broken: Option<Failure>,
 }
@@ -98,6 +100,7 @@ impl Log {
             busy: false,
             closed: false,
             failures: 0,
+            wanting: None,
             broken: None,
         };
         Ok(Self { dir: dir.to_owned(), segment_bytes, state: Mutex::new(state), moved: Condvar::new() })
@@ -106,6 +109,22 @@ impl Log {
     /// The failed sync after which nothing more is known of the log, if there was one.
     pub(super) fn broken(&self) -> Result<(), SourceError> {
         lock(&self.state).broken.clone().map_or(Ok(()), |failure| Err(failure.into_source_error()))
+    }
+
+    /// Tries again what the last append failed at, so that the stream can say when it takes events again.
+    pub(super) fn mend(&self) -> Result<(), SourceError> {
+        let mut state = lock(&self.state);
+        state.check(&self.dir)?;
+        match state.wanting {
+            // An append that is under way finds out by itself.
+            Some(body) if !state.busy && state.waiting.is_empty() => match &state.writer {
+                Some(writer) if state.fits(body) => writer.touch()?,
+                _ => self.roll(&mut state, body)?,
+            },
+            _ => return Ok(()),
+        }
+        state.wanting = None;
+        Ok(())
     }
 
     /// How far readers may go.
@@ -136,8 +155,11 @@ impl Log {
             }
             let id = state.next_id();
             let body = cursor::encode(id, fields)?;
-            if !state.fits(body.len()) {
-                self.roll(&mut state, body.len())?;
+            if !state.fits(body.len())
+                && let Err(error) = self.roll(&mut state, body.len())
+            {
+                state.wanting = Some(body.len());
+                return Err(error);
             }
             let Some(writer) = state.writer.as_mut() else { return Err(closed(&self.dir)) };
             writer.stage(&[&body])?;
@@ -290,8 +312,10 @@ impl State {
             }
             writer.unstage();
             self.failures += 1;
+            self.wanting = Some(0);
             return Err(error.into());
         }
+        self.wanting = None;
         let file = writer.try_clone_file()?;
         Ok((Durable { sequence: writer.next_sequence() - 1, last, segment, tail: writer.tail() }, file))
     }

@@ -1,6 +1,6 @@
 //! A crash at every step: the process dies there at a random hit, is started again, and what is left is judged.
 
-use std::os::unix::process::ExitStatusExt;
+use std::{fs::OpenOptions, io::Write, os::unix::process::ExitStatusExt, time::Instant};
 
 use rustix::process::Signal;
 
@@ -11,18 +11,15 @@ use super::{
 use crate::rig::{eventually, seed};
 
 /// Runs into one step's crash, and back to health.
-fn crash_at(world: &mut World, step: &Step) {
+pub(super) fn crash_at(world: &mut World, step: &Step) {
     let fatal = |hits: u64| format!("{};{}={hits}*off->abort", step.with, step.name);
     match step.when {
         When::Running(hits) => {
-            world.arm(&fatal(world.rng.clone().u64(0..hits)));
-            world.rng.u64(..);
+            let hits = world.rng.u64(0..hits);
+            world.arm(&fatal(hits));
         }
         When::Starting => {
-            world.arm("checkpoint::begin=pause");
-            world.feed(40);
-            eventually("it is at work", || world.node().get("/health").0 > 0);
-            world.node.take().unwrap().kill();
+            leave_work(world);
             world.arm(&fatal(0));
             world.start();
         }
@@ -39,17 +36,28 @@ fn crash_at(world: &mut World, step: &Step) {
     world.recover(step.name);
 }
 
+/// Kills the process with records that no checkpoint covers, one of them of a file that goes on behind its end.
+fn leave_work(world: &mut World) {
+    world.arm("checkpoint::begin=pause");
+    world.feed(40);
+    world.say("cut-me");
+    let file = world.rig.logs().join("cut-me/03-agent-output.jsonl");
+    let last = format!("mark-9{:06}-end", world.said());
+    eventually("the last line is applied", || std::fs::read_to_string(&file).is_ok_and(|text| text.contains(&last)));
+    world.node.take().unwrap().kill();
+    OpenOptions::new().append(true).open(&file).unwrap().write_all(b"{\"of\":\"nobody").unwrap();
+}
+
 fn crash_everywhere(test: &str, source: Source, share: usize, of: usize) {
     let Some(mut world) = World::new(source, seed(test)) else { return };
     world.start_owner();
     let here = STEPS.iter().filter(|step| step.only.is_none_or(|only| only == source));
     for step in here.skip(share).step_by(of) {
-        let started = std::time::Instant::now();
+        let started = Instant::now();
         crash_at(&mut world, step);
         eprintln!("{test}: {} in {:?}", step.name, started.elapsed());
     }
-    world.node.take().unwrap().terminate();
-    assert_eq!(world.defects(), []);
+    world.end();
 }
 
 #[test]

@@ -117,6 +117,22 @@ impl World {
         self.send(vec![entry(&[("type", "task:output"), ("task_id", task), ("data", &data)])]);
     }
 
+    /// The number in the last line that was said.
+    pub(crate) fn said(&self) -> u64 {
+        self.made
+    }
+
+    /// Ends the process, judges what it left, and asks `task-logger verify`, too.
+    #[track_caller]
+    pub(crate) fn end(&mut self) {
+        self.judge("all of it");
+        self.node.take().unwrap().terminate();
+        assert_eq!(self.defects(), []);
+        let verified = self.rig.command(&["verify", "--json"]).output().unwrap();
+        let (out, err) = (String::from_utf8_lossy(&verified.stdout), String::from_utf8_lossy(&verified.stderr));
+        assert!(verified.status.success(), "verify: {}\n{out:.4000}\n{err:.2000}", verified.status);
+    }
+
     pub(crate) fn send(&mut self, batch: Vec<Fields>) {
         match self.source {
             Source::Redis => send(&mut self.rig.connect(), batch),
