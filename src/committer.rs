@@ -172,7 +172,7 @@ impl Committer {
             unsynced: Vec::new(),
             synced_at: now,
             making: None,
-            checkpoint_after: now + checkpoint_every(),
+            checkpoint_after: now + fault::every("checkpoint::every", CHECKPOINT_EVERY),
             bytes_since: 0,
         };
         if let Err(error) = running.work(&slices) {
@@ -375,7 +375,7 @@ impl Running {
         self.sync()?;
         let sequence = self.committer.journal.next_sequence() - 1;
         let states = self.committer.table.take_dirty();
-        self.checkpoint_after = Instant::now() + checkpoint_every();
+        self.checkpoint_after = Instant::now() + fault::every("checkpoint::every", CHECKPOINT_EVERY);
         if states.is_empty() && self.bytes_since == 0 && !wait {
             return Ok(());
         }
@@ -428,14 +428,6 @@ impl Running {
 /// Locks the live position. Each use is one call that cannot panic halfway.
 pub fn lock_tracker(tracker: &Mutex<Tracker>) -> std::sync::MutexGuard<'_, Tracker> {
     tracker.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// The time after which a checkpoint is due.
-fn checkpoint_every() -> Duration {
-    match fault::number("checkpoint::every", 0) {
-        0 => CHECKPOINT_EVERY,
-        millis => Duration::from_millis(millis),
-    }
 }
 
 /// An error with its causes, for the one line that says why the process ends.

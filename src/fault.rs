@@ -9,7 +9,7 @@
 //!
 //! A name under `mutation::` is no step but a bug, built in to show that the tests find it.
 
-use std::{io, path::Path};
+use std::{io, path::Path, time::Duration};
 
 #[cfg(feature = "failpoints")]
 mod rules;
@@ -90,14 +90,27 @@ pub fn mutated(name: &str) -> bool {
     }
 }
 
-/// A number that tests make smaller, to come sooner to what happens seldom.
+/// How often something is done: more often in tests, to come sooner to what happens seldom.
 #[inline(always)]
-pub fn number(name: &str, usual: u64) -> u64 {
+pub fn every(name: &str, usual: Duration) -> Duration {
     #[cfg(feature = "failpoints")]
-    return rules::hit(name).and_then(|text| text.parse().ok()).unwrap_or(usual);
+    return rules::hit(name).and_then(|text| text.parse().ok()).map_or(usual, Duration::from_millis);
     #[cfg(not(feature = "failpoints"))]
     {
         let _: &str = name;
+        usual
+    }
+}
+
+/// The size of a log's segments (`journal::bytes`, `log::bytes`, `dead::bytes`): smaller in tests, for the same reason. `file` is
+/// one of its segments.
+#[inline(always)]
+pub fn segment_bytes(file: &Path, usual: u64) -> u64 {
+    #[cfg(feature = "failpoints")]
+    return rules::hit(&format!("{}::bytes", rules::log_of(file))).and_then(|text| text.parse().ok()).unwrap_or(usual);
+    #[cfg(not(feature = "failpoints"))]
+    {
+        let _: &Path = file;
         usual
     }
 }

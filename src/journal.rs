@@ -117,7 +117,7 @@ pub fn recovered(epoch: u64, position: &Position) -> Durable {
 impl Journal {
     /// Starts an owner's journal; its first record gets the sequence number `first`.
     pub fn create(dir: &Path, epoch: u64, first: u64) -> Result<Self, JournalError> {
-        let spare = Spare::create(dir.join(format!("{epoch}-spare-0.new")), usual_bytes())?;
+        let spare = Spare::create(dir.join(format!("{epoch}-spare-0.new")), usual_bytes(dir))?;
         let writer = spare.start(segment_path(dir, epoch, 0), first)?;
         Ok(Self {
             dir: dir.to_owned(),
@@ -212,7 +212,7 @@ impl Journal {
     fn roll(&mut self) -> Result<(), JournalError> {
         // A record that is written and not synced would be out of the next sync's reach.
         self.writer.sync()?;
-        let size = size_for(self.buffer.len(), usual_bytes());
+        let size = size_for(self.buffer.len(), usual_bytes(&self.dir));
         let at = self.spares.iter().position(|spare| spare.size() >= size);
         let spare = match at {
             Some(at) => self.spares.swap_remove(at),
@@ -227,9 +227,8 @@ impl Journal {
     }
 }
 
-/// The usual size of a segment.
-fn usual_bytes() -> u64 {
-    fault::number("journal::bytes", SEGMENT_BYTES)
+fn usual_bytes(dir: &Path) -> u64 {
+    fault::segment_bytes(&segment_path(dir, 0, 0), SEGMENT_BYTES)
 }
 
 fn segment_path(dir: &Path, epoch: u64, n: u64) -> PathBuf {

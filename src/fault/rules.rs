@@ -69,6 +69,8 @@ pub(super) fn hit(name: &str) -> Option<String> {
         Task::Panic => panic!("failpoint {name}"),
         Task::Stop => {
             signalled(kill_process(getpid(), Signal::STOP));
+            // This thread may run on for a moment before the stop takes hold of it: not past here.
+            thread::sleep(Duration::from_millis(100));
             None
         }
         Task::Abort(after) => {

@@ -177,6 +177,15 @@ impl Found {
             }
         }
         let starts: Vec<(u64, u64)> = scans.iter().map(|(segment, first, _)| (segment.epoch, *first)).collect();
+        if let (None, Some((segment, first, _))) = (&self.checkpoint, scans.first()) {
+            // A journal's first record has a number of its own, and its first segment the number 0.
+            replayed.next_sequence = *first;
+            if segment.n > 0 {
+                replayed
+                    .damage
+                    .push(format!("{} is the first segment: those before it are missing", segment.path.display()));
+            }
+        }
         for (segment, first, mut scan) in scans {
             // Where the next epoch begins, this one was sealed.
             let sealed = starts.iter().filter(|(epoch, _)| *epoch > segment.epoch).map(|(_, first)| *first).min();

@@ -365,10 +365,15 @@ impl SegmentWriter {
         cut.map_err(|source| self.failed("cut", source))
     }
 
-    /// Writes zeros where the next frame will stand, to see whether it could.
-    pub fn touch(&self) -> Result<(), SegmentError> {
-        let touched =
-            fault::segment("append", &self.path).and_then(|()| zero(&self.file, self.tail, self.tail + FRAME_HEADER));
+    /// Writes zeros where the next frame will stand, one with a body of so many bytes, to see whether it could.
+    pub fn touch(&self, body: usize) -> Result<(), SegmentError> {
+        let end = self.size.min(self.tail + FRAME_HEADER + body as u64);
+        let touched = (|| {
+            fault::segment("append", &self.path)?;
+            fault::segment("part", &self.path)?;
+            zero(&self.file, self.tail, end)?;
+            fault::segment("written", &self.path)
+        })();
         touched.map_err(|source| self.failed("write to", source))
     }
 

@@ -24,7 +24,7 @@ impl TaskFiles {
         let (state, unusable) =
             load(&self.root, key).map_err(|error| self.failed("load the state of", key, "", error))?;
         if let Some(unusable) = unusable {
-            tracing::warn!(key = %key, state = unusable, "state of a key is made anew from its files; plugin state is lost");
+            tracing::warn!(key = %key, state = unusable, "state of a key is made anew from its files; plugin state is lost, and of a flow which task it joined");
         }
         Ok(state)
     }
@@ -121,7 +121,7 @@ pub fn load(root: &Dir, key: &Key) -> io::Result<(KeyState, Option<String>)> {
         Err(error) => return Err(error),
     };
     let files = sizes(&dir)?;
-    if files.is_empty() {
+    if files.is_empty() && matches!(key, Key::Task(_)) {
         return Ok((KeyState::default(), None));
     }
     Ok((KeyState::rebuilt(files, documents(&dir)?), Some(unusable)))

@@ -118,7 +118,7 @@ impl Log {
         match state.wanting {
             // An append that is under way finds out by itself.
             Some(body) if !state.busy && state.waiting.is_empty() => match &state.writer {
-                Some(writer) if state.fits(body) => writer.touch()?,
+                Some(writer) if state.fits(body) => writer.touch(body)?,
                 _ => self.roll(&mut state, body)?,
             },
             _ => return Ok(()),
@@ -244,7 +244,8 @@ impl Log {
             }
             None => 1,
         };
-        let size = segment::size_for(body, fault::number("log::bytes", self.segment_bytes));
+        let size =
+            segment::size_for(body, fault::segment_bytes(&cursor::segment_path(&self.dir, first), self.segment_bytes));
         let name = cursor::segment_path(Path::new(""), first);
         state.writer = Some(SegmentWriter::create(&self.dir, &name.to_string_lossy(), size, first)?);
         state.segment = first;
@@ -310,9 +311,9 @@ impl State {
             if let Err(error) = writer.cut() {
                 tracing::warn!(%error, "the log's end was not cleaned; the next append overwrites it");
             }
+            self.wanting = Some(writer.staged());
             writer.unstage();
             self.failures += 1;
-            self.wanting = Some(0);
             return Err(error.into());
         }
         self.wanting = None;

@@ -46,9 +46,6 @@ const fn with(with: &'static str, step: Step) -> Step {
 
 use Source::{Embedded, Redis};
 
-/// Segments of the embedded stream that are full after a few events.
-const TINY: &str = "log::bytes=return(8192)";
-
 pub(super) const STEPS: &[Step] = &[
     running("read::before", 8),
     running("read::after", 4),
@@ -133,11 +130,11 @@ pub(super) const STEPS: &[Step] = &[
     on(Embedded, with("log::append=1*return(ENOSPC)", running("log::cut", 1))),
     on(Embedded, running("log::sync", 6)),
     on(Embedded, running("log::synced", 6)),
-    on(Embedded, with(TINY, running("log::create", 2))),
-    on(Embedded, with(TINY, running("log::zeroed", 2))),
-    on(Embedded, with(TINY, running("log::start", 2))),
-    on(Embedded, with(TINY, running("log::rename", 2))),
-    on(Embedded, with(TINY, running("log::renamed", 2))),
+    on(Embedded, running("log::create", 2)),
+    on(Embedded, running("log::zeroed", 2)),
+    on(Embedded, running("log::start", 2)),
+    on(Embedded, running("log::rename", 2)),
+    on(Embedded, running("log::renamed", 2)),
     on(Embedded, starting("log::repair")),
     on(Embedded, starting("log::read")),
     on(Embedded, running("dead::append", 2)),
@@ -146,14 +143,14 @@ pub(super) const STEPS: &[Step] = &[
     on(Embedded, with("dead::append=1*return(ENOSPC)", running("dead::cut", 1))),
     on(Embedded, running("dead::sync", 2)),
     on(Embedded, running("dead::synced", 2)),
-    on(Embedded, with(TINY, running("dead::create", 1))),
-    on(Embedded, with(TINY, running("dead::zeroed", 1))),
-    on(Embedded, with(TINY, running("dead::start", 1))),
-    on(Embedded, with(TINY, running("dead::rename", 1))),
-    on(Embedded, with(TINY, running("dead::renamed", 1))),
+    on(Embedded, running("dead::create", 1)),
+    on(Embedded, running("dead::zeroed", 1)),
+    on(Embedded, running("dead::start", 1)),
+    on(Embedded, running("dead::rename", 1)),
+    on(Embedded, running("dead::renamed", 1)),
     on(Embedded, starting("dead::repair")),
     on(Embedded, starting("dead::read")),
-    on(Embedded, with(TINY, running("log::trim", 1))),
+    on(Embedded, running("log::trim", 1)),
 ];
 
 /// The journal is never gone on with: a new owner makes a segment of its own.

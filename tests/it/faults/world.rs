@@ -19,7 +19,8 @@ use crate::{
 };
 
 /// Small segments and frequent checkpoints: what is seldom otherwise comes within a burst.
-pub(crate) const SMALL: &str = "journal::bytes=return(65536);checkpoint::every=return(100)";
+pub(crate) const SMALL: &str =
+    "journal::bytes=return(65536);log::bytes=return(65536);dead::bytes=return(2048);checkpoint::every=return(100)";
 
 /// Which stream a world stands on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
