@@ -191,6 +191,7 @@ fn arguments(setting: &Setting) -> Vec<Arg> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::event::StreamId;
 
     fn parsed(line: &str) -> Invocation {
         parse(line.split_whitespace().map(OsString::from)).unwrap()
@@ -267,6 +268,16 @@ mod tests {
                 "replay t-1 --plugins a:b --out o --json",
                 Action::Replay(Replay { task: "t-1".into(), plugins: "a:b".into(), out: "o".into(), json: true }),
             ),
+            (
+                "verify --json --task t-1 --limit 3 --content --since 5-0",
+                Action::Verify(Verify {
+                    json: true,
+                    task: Some("t-1".into()),
+                    limit: 3,
+                    content: true,
+                    since: Some(StreamId { ms: 5, seq: 0 }),
+                }),
+            ),
             ("compile-component --any thing", Action::CompileComponent),
         ] {
             assert_eq!(parsed(&format!("task-logger {line}")).action, action, "{line}");
@@ -285,6 +296,7 @@ mod tests {
             "plugin new --lang cobol p",
             "plugin run p.wasm",
             "replay t",
+            "verify --since yesterday",
         ] {
             let args = format!("task-logger {line}");
             assert!(parse(args.split_whitespace().map(OsString::from)).is_err(), "{line}");

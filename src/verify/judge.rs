@@ -21,6 +21,8 @@ pub(super) struct Scope {
     pub(super) until: StreamId,
     /// Entries below were not expected by the caller.
     pub(super) since: StreamId,
+    /// Where the service began on a group that others had read for.
+    pub(super) began: StreamId,
     /// The oldest entry that is left.
     pub(super) first: Option<StreamId>,
     /// The newest one that was removed by its id.
@@ -238,6 +240,10 @@ impl Judge<'_> {
             if row.seen() > 0 || row.id < self.scope.since || !of(home) {
                 continue;
             }
+            if row.id <= self.scope.began {
+                self.tally.unknown("entries from before the service began on its group");
+                continue;
+            }
             let place = &self.expected.places[home as usize];
             if place.resumed.is_some_and(|resumed| row.id < resumed) {
                 self.tally.unknown("entries of tasks that were removed and resumed");
@@ -257,7 +263,7 @@ impl Judge<'_> {
     /// After all directories: letters that are not as they must be.
     pub(super) fn letters(&mut self) {
         for (id, key, what) in self.expected.letters_wrong.clone() {
-            if id >= self.scope.since {
+            if id >= self.scope.since && id > self.scope.began {
                 self.letter(id, key, what);
             }
         }

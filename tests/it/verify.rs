@@ -387,6 +387,24 @@ fn verify_takes_what_a_trimmed_stream_does_not_know_for_unknown() {
     tree.done();
 }
 
+#[test]
+fn verify_asks_for_nothing_that_another_consumer_had() {
+    let Some(rig) = Rig::redis() else { return };
+    let mut redis = rig.connect();
+    let event = |kind: &'static str| [("type", kind), ("task_id", "t"), ("data", "{\"content\":\"x\"}")];
+    add(&mut redis, &event("task:created"));
+    let had = add(&mut redis, &event("task:output"));
+    redis::cmd("XGROUP").arg("CREATE").arg("task_events").arg("task-logger").arg(&had).exec(&mut redis).unwrap();
+    add(&mut redis, &event("task:output"));
+    let node = rig.spawn_owner();
+    rig.wait_published(&mut redis);
+    node.terminate();
+    let verdict = verify(&rig, &["--content"]);
+    assert_eq!((&verdict["total"], &verdict["checked"]["entries"]), (&0.into(), &3.into()), "{verdict}");
+    fs::remove_file(rig.logs().join(OUTPUT)).unwrap();
+    assert_eq!(verify(&rig, &[])["by_kind"]["missing"], 1);
+}
+
 /// One random change of one record; returns what it was.
 fn mutate(rng: &mut Rng, logs: &Path) -> String {
     let files: Vec<PathBuf> =
