@@ -14,6 +14,9 @@ use crate::event::StreamId;
 /// Reasons of gap records whose entry is in the dead letter stream, too. A plugin's own codes for dropping have other names.
 const DEAD_REASONS: [&str; 2] = ["plugin_failed", "refused"];
 
+/// Stands for a file in findings about dead letters.
+const LETTERS: &str = "dead letter";
+
 /// What may be said of ids.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Scope {
@@ -220,7 +223,7 @@ impl Judge<'_> {
             Some(place) => place.joined.map_or(&place.dir, |task| &self.expected.places[task as usize].dir).clone(),
             None => "".into(),
         };
-        self.findings.add(kind, &dir, "", Some(id), what);
+        self.findings.add(kind, &dir, LETTERS, Some(id), what);
     }
 
     /// At the end of a directory: ids that stand twice in it and are not the stream's any more.
@@ -271,17 +274,15 @@ impl Judge<'_> {
             return;
         }
         let Scope { first, until, deleted, .. } = self.scope;
-        let judged = |id: &StreamId| *id <= until && *id > deleted && first.is_some_and(|first| *id >= first);
-        let mut strange: Vec<StreamId> = self.expected.strange_letters().filter(judged).collect();
+        let left = |id: &StreamId| *id > deleted && (*id > until || first.is_some_and(|first| *id >= first));
+        let mut strange: Vec<StreamId> = self.expected.strange_letters().filter(left).collect();
         strange.sort_unstable();
         for id in strange {
-            self.findings.add(
-                Kind::Foreign,
-                "",
-                "",
-                Some(id),
-                "is in the dead letter stream, and never was in the stream",
-            );
+            if id > until {
+                self.beyond.push(Beyond { id, dir: "".into(), file: LETTERS });
+            } else {
+                self.findings.add(Kind::Foreign, "", LETTERS, Some(id), "is there, and never was in the stream");
+            }
         }
     }
 }
