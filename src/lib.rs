@@ -63,3 +63,4 @@ pub mod cli;
 pub mod client;
 pub mod demo;
 pub mod publish;
+pub mod verify;

@@ -42,4 +42,6 @@ mod swap;
 mod thousand_swaps;
 mod tidy;
 mod trust;
+mod verify;
+mod verify_live;
 mod wear;
