@@ -7,6 +7,7 @@ use clap::{Arg, ArgAction, ArgMatches, Command};
 
 use crate::config::{SETTINGS, Setting, Unset};
 
+mod doctor;
 mod plugin;
 
 pub use plugin::{Bench, Events, Password, PluginCommand, Replay, Trial};
@@ -43,6 +44,11 @@ pub enum Action {
     Ls,
     /// Ask whether the service is well.
     Health,
+    /// Look at what the service stands on.
+    Doctor {
+        /// For machines.
+        json: bool,
+    },
     /// Of plugins.
     Plugin(PluginCommand),
     /// Run a recorded task through another set of plugins.
@@ -87,6 +93,7 @@ fn action(matches: &ArgMatches) -> Action {
         Some(("logs", logs)) => Action::Logs { task: text(logs, "task"), follow: logs.get_flag("follow") },
         Some(("ls", _)) => Action::Ls,
         Some(("health", _)) => Action::Health,
+        Some(("doctor", matches)) => doctor::read(matches),
         Some(("plugin", matches)) => Action::Plugin(plugin::read(matches)),
         Some(("replay", matches)) => Action::Replay(plugin::read_replay(matches)),
         Some(("compile-component", _)) => Action::CompileComponent,
@@ -136,6 +143,7 @@ pub fn command() -> Command {
         .arg(flag("follow", "Go on as they grow, until the task ends").short('f'));
     let plugin = plugin::grammar(|command, names| with_settings(command, Some(names)));
     let replay = with_settings(plugin::replay_grammar(), None);
+    let doctor = with_settings(doctor::grammar(), None);
     let compile = Command::new("compile-component")
         .hide(true)
         .arg(Arg::new("rest").num_args(0..).trailing_var_arg(true).allow_hyphen_values(true));
@@ -151,6 +159,7 @@ pub fn command() -> Command {
             logs,
             asking("ls", "List tasks"),
             asking("health", "Ask whether the service is well; status 0 when it is"),
+            doctor,
             plugin,
             replay,
             compile,
@@ -227,6 +236,8 @@ mod tests {
             ("logs t-1 -f", Action::Logs { task: "t-1".into(), follow: true }),
             ("ls", Action::Ls),
             ("health", Action::Health),
+            ("doctor", Action::Doctor { json: false }),
+            ("doctor --json --logs-dir l", Action::Doctor { json: true }),
             ("plugin ls", Action::Plugin(PluginCommand::Ls { json: false })),
             ("plugin ls --json", Action::Plugin(PluginCommand::Ls { json: true })),
             ("plugin forget redact", Action::Plugin(PluginCommand::Forget { name: "redact".into() })),

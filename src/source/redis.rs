@@ -33,6 +33,10 @@ mod backlog;
 mod dead;
 mod publish;
 
+mod facts;
+
+pub use facts::{Facts, Group, Holder};
+
 /// Commands other than the blocking read answer within this time, or their connection is dropped.
 const CONTROL_TIMEOUT: Duration = Duration::from_secs(10);
 /// Events in one transaction of an append.
