@@ -7,6 +7,7 @@ use clap::{Arg, ArgAction, ArgMatches, Command};
 
 use crate::config::{SETTINGS, Setting, Unset};
 
+mod doctor;
 mod plugin;
 mod verify;
 
@@ -45,6 +46,11 @@ pub enum Action {
     Ls,
     /// Ask whether the service is well.
     Health,
+    /// Look at what the service stands on.
+    Doctor {
+        /// For machines.
+        json: bool,
+    },
     /// Of plugins.
     Plugin(PluginCommand),
     /// Run a recorded task through another set of plugins.
@@ -91,6 +97,7 @@ fn action(matches: &ArgMatches) -> Action {
         Some(("logs", logs)) => Action::Logs { task: text(logs, "task"), follow: logs.get_flag("follow") },
         Some(("ls", _)) => Action::Ls,
         Some(("health", _)) => Action::Health,
+        Some(("doctor", matches)) => doctor::read(matches),
         Some(("plugin", matches)) => Action::Plugin(plugin::read(matches)),
         Some(("replay", matches)) => Action::Replay(plugin::read_replay(matches)),
         Some(("verify", matches)) => Action::Verify(verify::read(matches)),
@@ -141,6 +148,7 @@ pub fn command() -> Command {
         .arg(flag("follow", "Go on as they grow, until the task ends").short('f'));
     let plugin = plugin::grammar(|command, names| with_settings(command, Some(names)));
     let replay = with_settings(plugin::replay_grammar(), None);
+    let doctor = with_settings(doctor::grammar(), None);
     let compile = Command::new("compile-component")
         .hide(true)
         .arg(Arg::new("rest").num_args(0..).trailing_var_arg(true).allow_hyphen_values(true));
@@ -156,6 +164,7 @@ pub fn command() -> Command {
             logs,
             asking("ls", "List tasks"),
             asking("health", "Ask whether the service is well; status 0 when it is"),
+            doctor,
             plugin,
             replay,
             with_settings(verify::grammar(), None),
@@ -234,6 +243,8 @@ mod tests {
             ("logs t-1 -f", Action::Logs { task: "t-1".into(), follow: true }),
             ("ls", Action::Ls),
             ("health", Action::Health),
+            ("doctor", Action::Doctor { json: false }),
+            ("doctor --json --logs-dir l", Action::Doctor { json: true }),
             ("plugin ls", Action::Plugin(PluginCommand::Ls { json: false })),
             ("plugin ls --json", Action::Plugin(PluginCommand::Ls { json: true })),
             ("plugin forget redact", Action::Plugin(PluginCommand::Forget { name: "redact".into() })),

@@ -48,6 +48,7 @@ pub use self::{
     compile::{CompileLimits, SUBCOMMAND as COMPILE_SUBCOMMAND, compile_child},
     required::{MemoryError, forget_in, inherit_requirements},
     seal::binding,
+    watch::listing::{Listed, list as list_folder},
 };
 
 use self::{

@@ -34,6 +34,10 @@ mod dead;
 mod publish;
 mod walk;
 
+mod facts;
+
+pub use facts::{Facts, Group, Holder};
+
 /// Commands other than the blocking read answer within this time, or their connection is dropped.
 const CONTROL_TIMEOUT: Duration = Duration::from_secs(10);
 /// Events in one transaction of an append.

@@ -14,6 +14,8 @@ mod chaos;
 mod checker;
 mod command_line;
 mod conformance;
+mod deploy;
+mod doctor;
 mod drops;
 mod facts;
 mod fail_closed;
