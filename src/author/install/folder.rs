@@ -34,6 +34,12 @@ pub enum FolderError {
     /// The service would not look at it.
     #[error("{0} is no plugin's file: NAME.wasm, of letters, digits, `.`, `_`, `-`, at most 100 characters")]
     Name(PathBuf),
+    /// It was not built yet, or stands elsewhere.
+    #[error("there is no {0}: build it first (`make` in the plugin's folder)")]
+    Missing(PathBuf),
+    /// The plugin's folder instead of what stands in it.
+    #[error("{0} is a folder: name the component in it, like {0}/NAME.wasm")]
+    IsFolder(PathBuf),
     /// No service reads it.
     #[error("{0} is larger than 64 MiB, which no service takes")]
     TooLarge(PathBuf),
@@ -113,11 +119,14 @@ impl Folder {
 
     /// Copies a component, its sidecar and their signatures beside the place where they are to stand.
     pub(super) fn stage(self, component: &Path) -> Result<Staged, FolderError> {
+        if component.is_dir() {
+            return Err(FolderError::IsFolder(component.to_owned()));
+        }
         let name = component.file_name().and_then(|name| name.to_str());
         let file = name.filter(|name| name.ends_with(".wasm") && crate::layout::is_public_file(name));
         let file = file.ok_or_else(|| FolderError::Name(component.to_owned()))?.to_owned();
         let mut staged = Staged { dir: self.dir, file, copies: Vec::new(), notes: Vec::new(), is_kept: false };
-        let wasm = read(component)?.ok_or_else(|| missing(component))?;
+        let wasm = read(component)?.ok_or_else(|| FolderError::Missing(component.to_owned()))?;
         let signature = read(&signature_of(component))?;
         let digest = hex(&Sha256::digest(&wasm));
         let (sidecar, sidecar_signature) = staged.sidecar_for(component, &digest, signature.is_some())?;
@@ -341,7 +350,8 @@ fn read(path: &Path) -> Result<Bytes, FolderError> {
 fn said_digest(path: &Path, text: &[u8]) -> Result<Option<String>, FolderError> {
     let invalid = |reason: String| FolderError::Sidecar { path: path.to_owned(), reason };
     let text = std::str::from_utf8(text).map_err(|_| invalid("not UTF-8".to_owned()))?;
-    let table: toml::Table = toml::from_str(text).map_err(|error| invalid(error.message().to_owned()))?;
+    let table: toml::Table =
+        toml::from_str(text).map_err(|error| invalid(crate::plugin::sidecar_told(&error, text)))?;
     Ok(table.get("sha256").map(|said| said.as_str().unwrap_or_default().to_owned()))
 }
 
@@ -362,10 +372,6 @@ fn without_digest(text: &[u8]) -> Vec<u8> {
 
 fn sync(dir: &Path) -> Result<(), FolderError> {
     File::open(dir).and_then(|dir| dir.sync_all()).map_err(failed("sync", dir))
-}
-
-fn missing(path: &Path) -> FolderError {
-    FolderError::Io { action: "read", path: path.to_owned(), source: io::ErrorKind::NotFound.into() }
 }
 
 fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> FolderError {
