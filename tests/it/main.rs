@@ -42,4 +42,5 @@ mod swap;
 mod thousand_swaps;
 mod tidy;
 mod trust;
+mod typed_password;
 mod wear;

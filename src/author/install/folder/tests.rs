@@ -209,6 +209,9 @@ fn mistakes_are_told_before_anything_is_written() {
     assert!(told(Desk::new()).contains("p.wasm: build it first"));
     assert!(told(Desk::new().own("p.wasm", "w").own("p.toml", "sha256 = 'ff'")).contains("take the line out"));
     assert!(told(Desk::new().own("p.wasm", "w").own("p.toml", "= 1")).contains("p.toml is not valid"));
+    let desk = Desk::new();
+    let is_folder = Folder::open(&desk.folder()).unwrap().stage(&desk.root.path().join("own")).err().unwrap();
+    assert!(is_folder.to_string().contains("own is a folder: name the component in it"), "{is_folder}");
     let folder = Folder::open(&Desk::new().folder()).unwrap();
     assert!(folder.stage(Path::new("a/p.so")).err().unwrap().to_string().contains("no plugin's file"));
 }
