@@ -7,8 +7,10 @@ use clap::{Arg, ArgAction, ArgMatches, Command};
 
 use crate::config::{SETTINGS, Setting, Unset};
 
+mod dlq;
 mod plugin;
 
+pub use dlq::{DlqCommand, Purge, Which};
 pub use plugin::{Bench, Events, Password, PluginCommand, Replay, Trial};
 
 /// What was asked for.
@@ -47,6 +49,8 @@ pub enum Action {
     Plugin(PluginCommand),
     /// Run a recorded task through another set of plugins.
     Replay(Replay),
+    /// Of dead letters.
+    Dlq(DlqCommand),
     /// The child process that compiles a component.
     CompileComponent,
 }
@@ -88,6 +92,7 @@ fn action(matches: &ArgMatches) -> Action {
         Some(("ls", _)) => Action::Ls,
         Some(("health", _)) => Action::Health,
         Some(("plugin", matches)) => Action::Plugin(plugin::read(matches)),
+        Some(("dlq", matches)) => Action::Dlq(dlq::read(matches)),
         Some(("replay", matches)) => Action::Replay(plugin::read_replay(matches)),
         Some(("compile-component", _)) => Action::CompileComponent,
         _ => Action::Serve,
@@ -135,6 +140,7 @@ pub fn command() -> Command {
         .arg(Arg::new("task").value_name("TASK").required(true).help("The task's id"))
         .arg(flag("follow", "Go on as they grow, until the task ends").short('f'));
     let plugin = plugin::grammar(|command, names| with_settings(command, Some(names)));
+    let dlq = dlq::grammar(|command, names| with_settings(command, Some(names)));
     let replay = with_settings(plugin::replay_grammar(), None);
     let compile = Command::new("compile-component")
         .hide(true)
@@ -153,6 +159,7 @@ pub fn command() -> Command {
             asking("health", "Ask whether the service is well; status 0 when it is"),
             plugin,
             replay,
+            dlq,
             compile,
         ])
 }
@@ -261,6 +268,21 @@ mod tests {
                 "replay t-1 --plugins a:b --out o --json",
                 Action::Replay(Replay { task: "t-1".into(), plugins: "a:b".into(), out: "o".into(), json: true }),
             ),
+            ("dlq ls --reason bad_json", {
+                let which = Which { reason: Some("bad_json".into()), ..Which::default() };
+                Action::Dlq(DlqCommand::Ls(which))
+            }),
+            (
+                "dlq purge --before 2026-01-01T00:00:00Z --yes",
+                Action::Dlq(DlqCommand::Purge {
+                    what: Purge::Before("2026-01-01T00:00:00Z".parse().unwrap()),
+                    yes: true,
+                }),
+            ),
+            (
+                "dlq put 5-1",
+                Action::Dlq(DlqCommand::Put { id: "5-1".parse().unwrap(), wait: std::time::Duration::from_secs(10) }),
+            ),
             ("compile-component --any thing", Action::CompileComponent),
         ] {
             assert_eq!(parsed(&format!("task-logger {line}")).action, action, "{line}");
@@ -279,6 +301,11 @@ mod tests {
             "plugin new --lang cobol p",
             "plugin run p.wasm",
             "replay t",
+            "dlq",
+            "dlq show x",
+            "dlq purge",
+            "dlq purge --all 1-0",
+            "dlq ls --since soon",
         ] {
             let args = format!("task-logger {line}");
             assert!(parse(args.split_whitespace().map(OsString::from)).is_err(), "{line}");

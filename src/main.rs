@@ -8,7 +8,7 @@ use task_logger::{
     cli::{self, Action, PluginCommand},
     client::{self, ClientError, Target},
     config::{self, Config, Input},
-    demo, plugin, publish,
+    demo, dlq, plugin, publish,
     service::Service,
     shutdown::{self, Signals},
     telemetry,
@@ -52,6 +52,7 @@ fn main() -> ExitCode {
         Action::Plugin(PluginCommand::Ls { json }) => asked(client::plugins(&target, json, out)),
         Action::Plugin(PluginCommand::Forget { name }) => asked(client::forget(&target, &name, out)),
         Action::Plugin(command) => author::run(&config, &command, out).map_err(Into::into),
+        Action::Dlq(command) => dlq::run(&config, &command, out).map_err(Into::into),
         Action::Replay(replay) => author::replay(config, &replay, out).map_err(Into::into),
     };
     done.unwrap_or_else(|error| failed(&*error, ExitCode::FAILURE))
