@@ -108,7 +108,7 @@ impl Pages {
     /// The next entries; empty: no more.
     pub(super) fn next(&mut self, control: &mut Control, key: &str) -> Result<Vec<Entry>, SourceError> {
         // Sizes are not known at first, and one of the next may be far larger than those before.
-        let count = if self.mean == 0 { 16 } else { (PAGE_BYTES / self.mean).clamp(1, 1000) };
+        let count = PAGE_BYTES.checked_div(self.mean).map_or(16, |count| count.clamp(1, 1000));
         let mut range = cmd("XRANGE");
         range.arg(key).arg(self.after.next().to_string()).arg("+").arg("COUNT").arg(count);
         let page = reply::entries("XRANGE", control.one(&range)?)?;
