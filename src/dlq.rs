@@ -148,11 +148,17 @@ fn purge(letters: &mut dyn Letters, what: &Purge, yes: bool, out: &mut dyn Write
     let mut all = true;
     match what {
         Purge::All => for_each(letters, |_, letter| {
-            ats.push(letter.at);
+            ats.push((letter.at, letter.id));
             Ok(())
         })?,
         Purge::Before(time) => for_each(letters, |_, letter| {
-            ats.extend(letter.last_seen.parse::<jiff::Timestamp>().is_ok_and(|at| at < *time).then_some(letter.at));
+            ats.extend(
+                letter
+                    .last_seen
+                    .parse::<jiff::Timestamp>()
+                    .is_ok_and(|at| at < *time)
+                    .then_some((letter.at, letter.id)),
+            );
             Ok(())
         })?,
         Purge::Of(ids) => {
@@ -161,7 +167,7 @@ fn purge(letters: &mut dyn Letters, what: &Purge, yes: bool, out: &mut dyn Write
                     all = false;
                     writeln!(out, "{id}: there is no such letter")?;
                 }
-                ats.extend(of);
+                ats.extend(of.into_iter().map(|at| (at, id)));
             }
         }
     }

@@ -159,8 +159,9 @@ pub trait Letters {
     /// For each letter, by its own id: appends its entry anew and removes the letter, both or none.
     fn replay(&mut self, letters: &[StreamId]) -> Result<Vec<Replayed>, SourceError>;
 
-    /// Removes letters by their own ids; how many there were.
-    fn remove(&mut self, letters: &[StreamId]) -> Result<u64, SourceError>;
+    /// Removes letters, each by its own id and that of its entry; how many there were. That they were there is remembered, so
+    /// that an owner that restarts does not bury them again.
+    fn remove(&mut self, letters: &[(StreamId, StreamId)]) -> Result<u64, SourceError>;
 
     /// Asks the owner to put an entry among the dead letters, now or when it comes to it. Stands until it is done.
     fn ask_to_put(&mut self, id: StreamId) -> Result<(), SourceError>;

@@ -295,8 +295,23 @@ impl Held {
             if let Err(error) = lock(&self.position).sync() {
                 tracing::info!(%error, "the published position was not synced; the journal has it");
             }
-            drop(lock(&self.lock).take());
+            self.unlock();
         }
+    }
+
+    /// Said outright: a child process that is being started holds a copy of the file for a moment.
+    fn unlock(&self) {
+        if let Some(file) = lock(&self.lock).take()
+            && let Err(error) = rustix::fs::flock(&file, FlockOperation::Unlock)
+        {
+            tracing::info!(%error, "the lock goes with the process");
+        }
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.unlock();
     }
 }
 

@@ -73,6 +73,8 @@ struct Shared {
     dead_key: String,
     /// Ids that operators ask to put among the dead letters.
     put_key: String,
+    /// Entries whose letters were removed, by the time of it.
+    removed_key: String,
     letters: LetterPolicy,
     /// Entries that were pending in the group when it was taken over, ascending: acknowledged when the published position
     /// has passed them.
@@ -110,6 +112,7 @@ impl RedisStream {
             epoch_key: format!("{tag}:epoch"),
             dead_key: format!("{tag}:dead"),
             put_key: format!("{tag}:put"),
+            removed_key: format!("{tag}:dead:removed"),
             letters: LetterPolicy::default(),
             adopted: Mutex::default(),
             server: Arc::clone(&server),

@@ -32,7 +32,7 @@ pub(super) enum Request {
     /// Replay letters.
     Replay(Vec<StreamId>),
     /// Remove letters.
-    Remove(Vec<StreamId>),
+    Remove(Vec<(StreamId, StreamId)>),
 }
 
 /// What became of it.

@@ -29,6 +29,9 @@ const PAGE_MAX: (usize, usize) = (1000, 4 << 20);
 /// Letters that are replayed at once.
 const REPLAY_MAX: usize = 64;
 const REPLAYING: &str = "replaying";
+/// A line for each entry whose letter was removed, and the file's bound in bytes.
+const REMOVED: &str = "removed";
+const REMOVED_MAX: u64 = 4 << 20;
 
 /// An operator's hands.
 pub(super) struct EmbeddedLetters {
@@ -42,8 +45,8 @@ pub(super) struct EmbeddedLetters {
 struct Replaying {
     /// Entries in the stream before it.
     after: u64,
-    /// Letters, with what their entries' `replay_of` says.
-    letters: Vec<(StreamId, String)>,
+    /// Letters, their entries, and what the `replay_of` of these says.
+    letters: Vec<(StreamId, StreamId, String)>,
 }
 
 // === impl Held ===
@@ -57,7 +60,7 @@ impl Held {
     }
 
     /// The fields to append for a letter, or why there are none.
-    fn fields_of(&self, at: StreamId) -> Result<Result<Fields, Replayed>, SourceError> {
+    fn fields_of(&self, at: StreamId) -> Result<Result<(StreamId, Fields), Replayed>, SourceError> {
         let Some(Letter { id, payload, .. }) = self.letter(at)? else { return Ok(Err(Replayed::NoLetter)) };
         let fields = match payload {
             Payload::Fields(fields) => Some(fields),
@@ -68,7 +71,7 @@ impl Held {
             }
             Payload::Gone => None,
         };
-        Ok(fields.map(|fields| letter::replayed(id, fields)).ok_or(Replayed::NoEntry))
+        Ok(fields.map(|fields| (id, letter::replayed(id, fields))).ok_or(Replayed::NoEntry))
     }
 
     /// Appends letters' entries anew and removes the letters.
@@ -84,8 +87,8 @@ impl Held {
                     continue;
                 }
                 match self.fields_of(at)? {
-                    Ok(fields) => {
-                        noted.push((at, repeats(&fields).unwrap_or_default()));
+                    Ok((id, fields)) => {
+                        noted.push((at, id, repeats(&fields).unwrap_or_default()));
                         events.push(fields);
                     }
                     Err(why) => drop(done.insert(at, why)),
@@ -97,17 +100,47 @@ impl Held {
             let replaying = Replaying { after: self.events.durable().sequence, letters: noted };
             self.note(&replaying).map_err(io_error("write", &self.dir.join("dead").join(REPLAYING)))?;
             let ids = self.events.append(&events)?;
-            let ats: Vec<_> = replaying.letters.into_iter().map(|(at, _)| at).collect();
-            self.dead.remove(&ats.iter().copied().collect())?;
+            let gone: Vec<_> = replaying.letters.into_iter().map(|(at, id, _)| (at, id)).collect();
+            self.remove_letters(&gone)?;
             self.forget_note()?;
-            done.extend(ats.into_iter().zip(ids.into_iter().map(Replayed::As)));
+            done.extend(gone.into_iter().map(|(at, _)| at).zip(ids.into_iter().map(Replayed::As)));
         }
         Ok(letters.iter().map(|at| done.get(at).copied().unwrap_or(Replayed::NoLetter)).collect())
     }
 
-    /// Removes letters.
-    pub(super) fn remove_letters(&self, letters: &[StreamId]) -> Result<u64, SourceError> {
-        self.dead.remove(&letters.iter().copied().collect())
+    /// Removes letters, each by its own id and that of its entry, and remembers that they were there.
+    pub(super) fn remove_letters(&self, letters: &[(StreamId, StreamId)]) -> Result<u64, SourceError> {
+        let path = self.dir.join("dead").join(REMOVED);
+        let remembered = (|| {
+            let mut lines: String = letters.iter().map(|(_, id)| format!("{id}\n")).collect();
+            let size = std::fs::metadata(&path).map_or(0, |metadata| metadata.len());
+            if size > REMOVED_MAX {
+                // The younger half is enough: what is older stands in a checkpoint.
+                let old = std::fs::read_to_string(&path)?;
+                let half = old.split_inclusive('\n').skip(old.lines().count() / 2).collect::<String>();
+                lines.insert_str(0, &half);
+                let new = path.with_extension("new");
+                let mut file = File::create(&new)?;
+                file.write_all(lines.as_bytes())?;
+                file.sync_all()?;
+                return std::fs::rename(&new, &path);
+            }
+            let mut file = File::options().append(true).create(true).open(&path)?;
+            file.write_all(lines.as_bytes())?;
+            file.sync_all()
+        })();
+        remembered.map_err(io_error("write", &path))?;
+        self.dead.remove(&letters.iter().map(|(at, _)| *at).collect())
+    }
+
+    /// Entries whose letters were removed.
+    pub(super) fn removed(&self) -> Result<BTreeSet<StreamId>, SourceError> {
+        let path = self.dir.join("dead").join(REMOVED);
+        match std::fs::read_to_string(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(BTreeSet::new()),
+            // A torn last line is of a removal that did not happen.
+            read => Ok(read.map_err(io_error("read", &path))?.lines().filter_map(|id| id.parse().ok()).collect()),
+        }
     }
 
     /// Of a replay that was cut short: letters whose entries stand in the stream again go.
@@ -126,11 +159,11 @@ impl Held {
         while let Some((_, entry)) = cursor.next_entry()? {
             appended.extend(repeats(&entry.fields));
         }
-        let of = replaying.letters.into_iter().filter(|(_, of)| appended.contains(of));
-        let done: BTreeSet<_> = of.map(|(at, _)| at).collect();
+        let of = replaying.letters.into_iter().filter(|(_, _, of)| appended.contains(of));
+        let done: Vec<_> = of.map(|(at, id, _)| (at, id)).collect();
         tracing::warn!(letters = done.len(), "a replay of dead letters was cut short; those that were appended go now");
         if !done.is_empty() {
-            self.dead.remove(&done)?;
+            self.remove_letters(&done)?;
         }
         self.forget_note()
     }
@@ -224,7 +257,7 @@ impl Letters for EmbeddedLetters {
         }
     }
 
-    fn remove(&mut self, letters: &[StreamId]) -> Result<u64, SourceError> {
+    fn remove(&mut self, letters: &[(StreamId, StreamId)]) -> Result<u64, SourceError> {
         match self.act(&Request::Remove(letters.to_vec()))? {
             Answer::Removed(removed) => Ok(removed),
             _ => Err(SourceError::Reply { command: "remove" }),

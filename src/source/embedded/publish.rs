@@ -148,6 +148,8 @@ impl EmbeddedPublisher {
         for copy in cursor {
             found.extend(letter::original(&copy?).filter(|id| wanted.contains(id)));
         }
+        // Those that operators removed since were there.
+        found.extend(self.held.removed()?.into_iter().filter(|id| wanted.contains(id)));
         Ok(found)
     }
 }

@@ -157,6 +157,21 @@ fn buried_since(
         let mean = page.iter().map(|entry| reply::size(&entry.fields)).sum::<usize>() / count;
         count = (PAGE_BYTES / mean.max(1)).clamp(1, 2 * count);
     }
+    // Those that operators removed since were there.
+    let missing: Vec<StreamId> = wanted.difference(&found).copied().collect();
+    for ids in missing.chunks(1000) {
+        let scores = ids.iter().map(|id| {
+            let mut score = cmd("ZSCORE");
+            score.arg(&shared.removed_key).arg(id.to_string());
+            score
+        });
+        let replies = guarded.look_up()?.all(&scores.collect::<Vec<_>>())?;
+        for (id, reply) in ids.iter().zip(replies) {
+            if reply::accepted(reply)? != redis::Value::Nil {
+                found.insert(*id);
+            }
+        }
+    }
     Ok(found)
 }
 

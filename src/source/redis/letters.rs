@@ -18,6 +18,8 @@ use crate::{
 const IDS_MAX: usize = 1000;
 /// Most requests of operators that are looked at.
 const ASKED_MAX: usize = 10_000;
+/// Removed letters that are remembered.
+const REMOVED_MAX: i64 = 100_000;
 /// How often a replay is tried while letters are being added, each of which touches what is watched.
 const TRIES: u32 = 1000;
 
@@ -48,7 +50,7 @@ impl RedisLetters {
     }
 
     /// The fields to append for a letter, or why there are none.
-    fn fields_of(&mut self, at: StreamId) -> Result<Result<Fields, Replayed>, SourceError> {
+    fn fields_of(&mut self, at: StreamId) -> Result<Result<(StreamId, Fields), Replayed>, SourceError> {
         let key = self.shared.dead_key.clone();
         let Some(Letter { id, payload, .. }) = self.single(&key, at)?.as_ref().and_then(letter::read) else {
             return Ok(Err(Replayed::NoLetter));
@@ -58,7 +60,7 @@ impl RedisLetters {
             Payload::Digest { sha256, .. } => self.entry(id)?.filter(|fields| letter::digest(fields) == sha256),
             Payload::Gone => None,
         };
-        Ok(fields.map(|fields| letter::replayed(id, fields)).ok_or(Replayed::NoEntry))
+        Ok(fields.map(|fields| (id, letter::replayed(id, fields))).ok_or(Replayed::NoEntry))
     }
 
     /// Appends and removes in one transaction, which happens only if nobody touched the dead letters since they were read:
@@ -68,16 +70,16 @@ impl RedisLetters {
             let mut watch = cmd("WATCH");
             watch.arg(&self.shared.dead_key);
             self.control.one(&watch)?;
-            let fields = match self.fields_of(at)? {
-                Ok(fields) => fields,
+            let (id, fields) = match self.fields_of(at)? {
+                Ok(found) => found,
                 Err(why) => {
                     self.control.one(&cmd("UNWATCH"))?;
                     return Ok(why);
                 }
             };
-            let mut remove = cmd("XDEL");
-            remove.arg(&self.shared.dead_key).arg(at.to_string());
-            let commands = [cmd("MULTI"), xadd(&self.shared.stream, &fields), remove, cmd("EXEC")];
+            let mut commands = vec![cmd("MULTI"), xadd(&self.shared.stream, &fields)];
+            commands.extend(self.removal(&[(at, id)]));
+            commands.push(cmd("EXEC"));
             let mut replies = self.control.all(&commands)?;
             let executed = replies.pop().unwrap_or(Value::Nil);
             if let Some(refused) = replies.into_iter().find(|reply| reply::refusal(reply).is_some()) {
@@ -91,6 +93,20 @@ impl RedisLetters {
             }
         }
         Err(SourceError::Config("letters are being added too fast for a replay: try again".to_owned()))
+    }
+
+    /// Removes letters and remembers that they were there.
+    fn removal(&self, letters: &[(StreamId, StreamId)]) -> [Cmd; 3] {
+        let (mut remove, mut remember, mut forget) = (cmd("XDEL"), cmd("ZADD"), cmd("ZREMRANGEBYRANK"));
+        let now = jiff::Timestamp::now().as_millisecond();
+        remove.arg(&self.shared.dead_key);
+        remember.arg(&self.shared.removed_key);
+        for (at, id) in letters {
+            remove.arg(at.to_string());
+            remember.arg(now).arg(id.to_string());
+        }
+        forget.arg(&self.shared.removed_key).arg(0).arg(-(REMOVED_MAX + 1));
+        [remove, remember, forget]
     }
 
     fn set(&self, command: &str, id: StreamId) -> Cmd {
@@ -124,12 +140,23 @@ impl Letters for RedisLetters {
         letters.iter().map(|&at| self.replay_one(at)).collect()
     }
 
-    fn remove(&mut self, letters: &[StreamId]) -> Result<u64, SourceError> {
+    fn remove(&mut self, letters: &[(StreamId, StreamId)]) -> Result<u64, SourceError> {
         let mut removed = 0;
-        for ids in letters.chunks(IDS_MAX) {
-            let mut remove = cmd("XDEL");
-            remove.arg(&self.shared.dead_key).arg(ids.iter().map(StreamId::to_string).collect::<Vec<_>>());
-            let count = reply::integer(&self.control.one(&remove)?).ok_or(SourceError::Reply { command: "XDEL" })?;
+        for letters in letters.chunks(IDS_MAX) {
+            let removal = self.removal(letters);
+            let commands = [&[cmd("MULTI")], &removal[..], &[cmd("EXEC")]].concat();
+            let mut replies = self.control.all(&commands)?;
+            let executed = replies.pop().unwrap_or(Value::Nil);
+            let refused = replies.into_iter().find(|reply| reply::refusal(reply).is_some());
+            let reply = match (executed, refused) {
+                (Value::Array(done), _) => done.into_iter().next().unwrap_or(Value::Nil),
+                // A server without memory remembers nothing; what frees some must work all the same.
+                (_, Some(refused)) if reply::refusal(&refused).is_some_and(|(code, _)| code == "OOM") => {
+                    self.control.one(&removal[0])?
+                }
+                (executed, refused) => reply::accepted(refused.unwrap_or(executed))?,
+            };
+            let count = reply::integer(&reply::accepted(reply)?).ok_or(SourceError::Reply { command: "XDEL" })?;
             removed += u64::try_from(count).unwrap_or(0);
         }
         Ok(removed)
