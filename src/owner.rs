@@ -94,6 +94,8 @@ impl Owner {
             let ended = self.own(stop);
             self.status.set_blocked("owner", None);
             self.status.set_blocked("dead_letters", None);
+            self.status.set_blocked("suspicion", None);
+            self.status.set_notice("careful", None);
             match ended {
                 Ok(Some(Cause::Fatal(why))) => return Some(why),
                 Ok(Some(Cause::Lost(why))) if !stop.is_draining() => tracing::warn!(why, "ownership lost; standing by"),
