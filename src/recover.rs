@@ -81,7 +81,7 @@ pub fn recover(
             reason: note.reason,
             code: note.code,
             plugin: note.plugin,
-            attempts: 1,
+            attempts: note.attempts,
         }));
         Ok(())
     })?;

@@ -227,10 +227,15 @@ impl Service {
     }
 }
 
-fn open_stream(config: &Config) -> Result<Arc<dyn Stream>, ServiceError> {
+/// The stream that the settings name.
+pub(crate) fn open_stream(config: &Config) -> Result<Arc<dyn Stream>, SourceError> {
+    let letters = config.letters;
     match RedisConfig::of(config) {
-        Some(redis) => Ok(Arc::new(RedisStream::new(redis)?)),
-        None => Ok(Arc::new(EmbeddedStream::open(&config.stream_dir, &config.stream, config.event_max)?)),
+        Some(redis) => Ok(Arc::new(RedisStream::new(redis)?.with_letters(letters))),
+        None => {
+            let stream = EmbeddedStream::open(&config.stream_dir, &config.stream, config.event_max)?;
+            Ok(Arc::new(stream.with_letters(letters)))
+        }
     }
 }
 

@@ -26,6 +26,7 @@ mod hostile;
 mod install;
 mod kills;
 mod leaks;
+mod letters;
 mod load;
 mod plugin_files;
 mod plugin_reading;

@@ -381,6 +381,11 @@ impl Node {
         self.signal(Signal::CONT);
     }
 
+    /// SIGTERM, and no wait.
+    pub(crate) fn ask_to_end(&self) {
+        self.signal(Signal::TERM);
+    }
+
     /// kill -9.
     pub(crate) fn kill(mut self) {
         self.end();
