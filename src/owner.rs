@@ -23,7 +23,7 @@ use crate::{
     config::Config,
     decode::RecordedGaps,
     ending::{Cause, Ending},
-    journal::{self, Journal, JournalError},
+    journal::{self, Journal, JournalError, replay::Checkpoint},
     lane::Lane,
     metrics::DataPath,
     plugin::PluginHost,
@@ -117,6 +117,7 @@ impl Owner {
             state_id: state_id(&dir).map_err(|source| StartError::State { path: dir.clone(), source })?,
             holds_local_lock: lock.is_some(),
             chain_digest: self.host.chain_digest(),
+            state_dir: Some(dir.clone()),
         };
         let Some(owned) = self.stream.try_own(&request)? else {
             self.stand_by();
@@ -131,6 +132,11 @@ impl Owner {
             Err(error) if !lease.is_held() => Ok(Some(Cause::Lost(describe(error)))),
             ended => ended,
         };
+        // What the threads of this ownership said of themselves ends with them.
+        for part in ["plugins", "read", "disk", "publish"] {
+            self.status.set_blocked(part, None);
+        }
+        self.status.set_blocked("stream", Some("the stream is not owned".into()));
         lease.release();
         drop(lock);
         let role = Role { role: "standby", epoch: 0, stream: self.stream.describe() };
@@ -158,10 +164,15 @@ impl Owner {
             RecoverError::Dead(error) => StartError::Source(error),
             error => error.into(),
         })?;
-        if let Some(position) = &recovered.position {
-            publisher.publish(&journal::recovered(epoch, position))?;
-        }
         let position = reader.start(recovered.position.as_ref())?;
+        match &recovered.position {
+            Some(recovered) if *recovered == position => publisher.publish(&journal::recovered(epoch, recovered))?,
+            // The group's or another incarnation's: no record tells of its holes.
+            _ => {
+                let sequence = recovered.next_sequence - 1;
+                Checkpoint { epoch, sequence, position: position.clone() }.write(dir)?;
+            }
+        }
         let role = Role { role: "owner", epoch, stream: self.stream.describe() };
         self.status.role.store(Arc::new(role));
 
@@ -252,6 +263,11 @@ impl Owner {
 
         while !stop.is_draining() && !ending.is_over() {
             stop.wait(Duration::from_millis(100));
+            if !lease.is_held() {
+                // The threads find out when what they wait for has timed out; whoever asks should not wait as long.
+                self.status.set_blocked("stream", Some("the lease cannot be renewed".into()));
+                ending.lost("the lease ran out");
+            }
         }
         ending.drain();
         threads.join();

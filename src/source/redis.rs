@@ -1,6 +1,6 @@
 //! The Redis stream. The position lives in the journal; the consumer group is where it is published, for other tools and for
 //! the next owner. In reading order: `connect` reaches the server, `reply` takes its answers apart, `lease` makes an
-//! owner, `reader` reads by XREAD (`wire` without a copy), `publish` moves the group and `dead` copies dead
+//! owner, `reader` reads by XREAD (`wire` without a copy) and keeps in mind what it read (`recent`), `publish` moves the group and `dead` copies dead
 //! letters under the epoch's guard, `backlog` counts what is left. Baseline: Redis 6.2.
 
 use std::{
@@ -18,6 +18,7 @@ use crate::{
         connect::{Control, Server},
         publish::RedisPublisher,
         reader::RedisReader,
+        recent::Recent,
     },
 };
 
@@ -27,6 +28,7 @@ mod reply;
 mod lease;
 
 mod reader;
+mod recent;
 mod wire;
 
 mod backlog;
@@ -134,10 +136,11 @@ impl Stream for RedisStream {
 
     fn try_own(&self, request: &OwnRequest) -> Result<Option<Owned>, SourceError> {
         let Some((epoch, lease)) = lease::acquire(&self.shared, request)? else { return Ok(None) };
+        let recent = Recent::new(request.state_dir.clone(), epoch);
         Ok(Some(Owned {
             epoch,
             lease: Arc::new(lease),
-            reader: Box::new(RedisReader::new(Arc::clone(&self.shared))),
+            reader: Box::new(RedisReader::new(Arc::clone(&self.shared), recent)),
             publisher: Box::new(RedisPublisher::new(Arc::clone(&self.shared), epoch)),
         }))
     }

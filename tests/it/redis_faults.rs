@@ -4,7 +4,10 @@
 
 use crate::{rig::seed, scene::Scene};
 
+mod failover;
 mod network;
+mod replies;
+mod stream;
 
 /// What a fault does to a scene; it leaves the scene healthy, and what was sent unharmed unless it says otherwise to the ledger.
 pub(crate) type Strike = fn(&mut Scene);
@@ -16,6 +19,26 @@ pub(crate) const FAULTS: &[(&str, Strike, bool)] = &[
     ("cut_mid_reply", network::cut_mid_reply, true),
     ("half_open", network::half_open, true),
     ("slow", network::slow, true),
+    ("publish_reply_lost", replies::publish_reply_lost, true),
+    ("bury_reply_lost", replies::bury_reply_lost, true),
+    ("lease_reply_lost", replies::lease_reply_lost, true),
+    ("read_reply_lost", replies::read_reply_lost, true),
+    ("out_of_memory", replies::out_of_memory, true),
+    ("read_only", replies::read_only, true),
+    ("loading", replies::loading, true),
+    ("group_destroyed", replies::group_destroyed, true),
+    ("unblocked", replies::unblocked, true),
+    ("client_kill", replies::client_kill, true),
+    ("flush_all", stream::flush_all, false),
+    ("deleted_and_lower_ids", stream::deleted_and_lower_ids, false),
+    ("group_moved", stream::group_moved, true),
+    ("trimmed_unread", stream::trimmed_unread, false),
+    ("restarted_with_data", stream::restarted_with_data, true),
+    ("restarted_without_data", stream::restarted_without_data, false),
+    ("restarted_with_older_data", stream::restarted_with_older_data, false),
+    ("failed_over_behind", failover::failed_over_behind, false),
+    ("failed_over_to_other_entries_of_the_same_ids", failover::failed_over_to_other_entries_of_the_same_ids, false),
+    ("failed_over_and_owner_killed", failover::failed_over_and_owner_killed, false),
 ];
 
 /// Runs a fault on a scene of its own.
@@ -47,4 +70,24 @@ each! {
     cut_mid_reply
     half_open
     slow
+    publish_reply_lost
+    bury_reply_lost
+    lease_reply_lost
+    read_reply_lost
+    out_of_memory
+    read_only
+    loading
+    group_destroyed
+    unblocked
+    client_kill
+    flush_all
+    deleted_and_lower_ids
+    group_moved
+    trimmed_unread
+    restarted_with_data
+    restarted_without_data
+    restarted_with_older_data
+    failed_over_behind
+    failed_over_to_other_entries_of_the_same_ids
+    failed_over_and_owner_killed
 }

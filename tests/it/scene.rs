@@ -1,7 +1,11 @@
 //! A service behind a network that fails, and the record of what its producers were told: the judge of whatever happens to the
 //! stream itself, which then proves nothing any more. Knows only tasks' output events, by markers; ids play no part in it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::RangeInclusive,
+    time::Duration,
+};
 
 use fastrand::Rng;
 use redis::Connection;
@@ -11,7 +15,7 @@ use crate::{
     checker::Stream,
     fault_proxy::FaultProxy,
     redis_server::RedisServer,
-    rig::{Node, Rig, eventually, last_id, published},
+    rig::{Node, Rig, eventually, last_id, published, within},
 };
 
 /// Tasks that live at once.
@@ -22,6 +26,8 @@ pub(crate) struct Scene {
     pub(crate) rig: Rig,
     pub(crate) proxy: FaultProxy,
     pub(crate) server: RedisServer,
+    /// Servers that were failed over from.
+    pub(crate) retired: Vec<RedisServer>,
     pub(crate) node: Node,
     /// Straight to the server.
     pub(crate) redis: Connection,
@@ -34,6 +40,14 @@ pub(crate) struct Scene {
 pub(crate) struct Ledger {
     made: u64,
     sent: BTreeMap<String, Vec<Sent>>,
+}
+
+/// How many of the entries are undecodable.
+#[derive(Clone, Copy)]
+enum Broken {
+    None,
+    Some,
+    All,
 }
 
 struct Sent {
@@ -49,22 +63,63 @@ struct Sent {
 impl Scene {
     /// `None` after a message where there is no `redis-server`.
     pub(crate) fn start(seed: u64) -> Option<Self> {
-        Self::start_with(seed, &["--appendonly", "yes", "--appendfsync", "always"])
-    }
-
-    /// The same with other arguments of the server.
-    pub(crate) fn start_with(seed: u64, args: &[&str]) -> Option<Self> {
-        let server = RedisServer::start_tcp(args)?;
+        let durable = ["--appendonly", "yes", "--appendfsync", "always"];
+        let server = RedisServer::start_tcp(&[&durable[..], &["--enable-debug-command", "local"]].concat())?;
         let proxy = FaultProxy::start(server.socket(), seed);
         let rig = Rig::embedded().with_bundled(&["redact"]).set("REDIS_URL", &proxy.url()).set("HOLD_MAX", "100ms");
         let node = rig.spawn_owner();
         let redis = server.connect();
-        Some(Self { rig, proxy, server, node, redis, ledger: Ledger::default(), rng: Rng::with_seed(seed) })
+        let (ledger, rng) = (Ledger::default(), Rng::with_seed(seed));
+        Some(Self { rig, proxy, server, retired: Vec::new(), node, redis, ledger, rng })
     }
 
     /// Appends so many entries, some of them undecodable.
     pub(crate) fn produce(&mut self, count: u64) {
-        self.ledger.produce(&mut self.redis, &mut self.rng, count, None);
+        self.ledger.produce(&mut self.redis, &mut self.rng, &vec!["*".to_owned(); count as usize], Broken::Some);
+    }
+
+    /// Appends good entries.
+    pub(crate) fn produce_sound(&mut self, count: u64) {
+        self.ledger.produce(&mut self.redis, &mut self.rng, &vec!["*".to_owned(); count as usize], Broken::None);
+    }
+
+    /// Appends undecodable entries.
+    pub(crate) fn produce_broken(&mut self, count: u64) {
+        self.ledger.produce(&mut self.redis, &mut self.rng, &vec!["*".to_owned(); count as usize], Broken::All);
+    }
+
+    /// Appends good entries under these ids.
+    pub(crate) fn produce_under(&mut self, ids: Vec<String>) {
+        self.ledger.produce(&mut self.redis, &mut self.rng, &ids, Broken::None);
+    }
+
+    /// The server was started again, or another one took its place.
+    pub(crate) fn reconnect(&mut self) {
+        self.redis = self.server.connect();
+    }
+
+    /// Before data is destroyed: waits until all of it is committed, or appends some whose loss is then excused.
+    #[track_caller]
+    pub(crate) fn leave_or_settle(&mut self) {
+        self.settle();
+        self.await_files();
+        if self.rng.bool() {
+            let from = self.ledger.made() + 1;
+            self.produce_sound(40);
+            self.ledger.excuse(from..=from + 39);
+        }
+    }
+
+    /// The epoch of the ownership.
+    pub(crate) fn epoch(&self) -> u64 {
+        self.node.json("/health")["epoch"].as_u64().unwrap_or(0)
+    }
+
+    /// Waits until everything stands where it must: files follow what is published.
+    #[track_caller]
+    pub(crate) fn await_files(&self) {
+        within(Duration::from_secs(30), || self.ledger.wrong(&self.rig).is_empty());
+        self.ledger.prove(&self.rig);
     }
 
     /// Waits until the published position has reached the stream's end.
@@ -93,7 +148,7 @@ impl Scene {
         self.wait_ready(true);
         self.produce(30);
         self.settle();
-        self.ledger.prove(&self.rig);
+        self.await_files();
         assert!(self.node.is_running(), "it died");
     }
 
@@ -112,20 +167,24 @@ impl Scene {
 // === impl Ledger ===
 
 impl Ledger {
-    /// Appends entries and notes them; with `ids` under these ids, else under the server's.
-    pub(crate) fn produce(&mut self, redis: &mut Connection, rng: &mut Rng, count: u64, ids: Option<&[String]>) {
+    /// Appends an entry under each id (`*`: the server's) and notes it.
+    fn produce(&mut self, redis: &mut Connection, rng: &mut Rng, ids: &[String], broken: Broken) {
         let mut pipe = redis::pipe();
-        for at in 0..count {
+        for id in ids {
             self.made += 1;
-            let (task, marker) = (format!("t{:02}", rng.u64(..TASKS)), format!("mark-{:07}-end", self.made));
-            let broken = rng.u8(..30) == 0;
+            let (task, marker) = (format!("t{:02}", rng.u64(..TASKS)), marker(self.made));
+            let broken = match broken {
+                Broken::None => false,
+                Broken::Some => rng.u8(..30) == 0,
+                Broken::All => true,
+            };
             let data = match broken {
                 true => format!("not json {marker}"),
                 false => {
-                    serde_json::json!({"content": format!("{marker} {}", "words ".repeat(rng.usize(..30)))}).to_string()
+                    let content = format!("{marker} {}", "words ".repeat(rng.usize(..30)));
+                    serde_json::json!({ "content": content }).to_string()
                 }
             };
-            let id = ids.and_then(|ids| ids.get(at as usize)).map_or("*", String::as_str);
             let add = pipe.cmd("XADD").arg("task_events").arg(id);
             add.arg("type").arg("task:output").arg("task_id").arg(&task).arg("data").arg(data).ignore();
             self.sent.entry(task).or_default().push(Sent { marker, broken, optional: false });
@@ -139,42 +198,67 @@ impl Ledger {
     }
 
     /// Whether these entries (by number) stand in the files is no matter: they were taken away from the stream.
-    pub(crate) fn excuse(&mut self, numbers: std::ops::RangeInclusive<u64>) {
-        let excused: BTreeSet<String> = numbers.map(|number| format!("mark-{number:07}-end")).collect();
+    pub(crate) fn excuse(&mut self, numbers: RangeInclusive<u64>) {
+        let excused: BTreeSet<String> = numbers.map(marker).collect();
         for sent in self.sent.values_mut().flatten() {
             sent.optional |= excused.contains(&sent.marker);
         }
     }
 
+    /// How many of these good entries stand in no file.
+    pub(crate) fn absent(&self, rig: &Rig, numbers: RangeInclusive<u64>) -> u64 {
+        let texts: String = self.sent.keys().map(|task| text(rig, task)).collect();
+        numbers.filter(|&number| !texts.contains(&marker(number))).count() as u64
+    }
+
     /// Every entry stands once, in order, in its task's file.
     #[track_caller]
     pub(crate) fn prove(&self, rig: &Rig) {
-        let mut wrong = Vec::new();
-        for (task, sent) in &self.sent {
-            let path = rig.logs().join(task).join("03-agent-output.jsonl");
-            let text = std::fs::read_to_string(&path).unwrap_or_default();
-            let mut lines = text.lines().peekable();
-            for one in sent {
-                let stands = lines.peek().is_some_and(|line| {
-                    if one.broken { line.contains("\"type\":\"gap\"") } else { line.contains(&one.marker) }
-                });
-                match stands {
-                    true => drop(lines.next()),
-                    false if one.optional => {}
-                    false => {
-                        let found = lines.peek().map(|line| line.chars().take(200).collect::<String>());
-                        wrong.push(format!("{task}: {} (gap: {}) is not next, but {found:?}", one.marker, one.broken));
-                        break;
-                    }
-                }
-            }
-            if let Some(line) = lines.next().filter(|_| wrong.is_empty()) {
-                wrong.push(format!("{task}: one more than was sent: {line:.200}"));
-            }
-            if let Some(line) = text.lines().find(|line| serde_json::from_str::<Value>(line).is_err()) {
-                wrong.push(format!("{task}: torn: {line:.200}"));
-            }
-        }
+        let wrong = self.wrong(rig);
         assert!(wrong.is_empty(), "{} tasks are wrong: {wrong:#?}", wrong.len());
     }
+
+    /// What is wrong, a line a task.
+    fn wrong(&self, rig: &Rig) -> Vec<String> {
+        self.sent
+            .iter()
+            .filter_map(|(task, sent)| wrong_with(sent, &text(rig, task)).map(|why| format!("{task}: {why}")))
+            .collect()
+    }
+}
+
+fn marker(number: u64) -> String {
+    format!("mark-{number:07}-end")
+}
+
+fn text(rig: &Rig, task: &str) -> String {
+    std::fs::read_to_string(rig.logs().join(task).join("03-agent-output.jsonl")).unwrap_or_default()
+}
+
+fn wrong_with(sent: &[Sent], text: &str) -> Option<String> {
+    let mut lines = text.lines().peekable();
+    for one in sent {
+        let is_it = |line: &&str| match one.broken {
+            true => line.contains("\"type\":\"gap\""),
+            false => line.contains(&one.marker),
+        };
+        if lines.next_if(is_it).is_none() && !one.optional {
+            return Some(format!("{} (broken: {}) is not next, but {:.200?}", one.marker, one.broken, lines.peek()));
+        }
+    }
+    if let Some(line) = lines.next() {
+        return Some(format!("more than was sent: {line:.200}"));
+    }
+    let torn = text.lines().find(|line| serde_json::from_str::<Value>(line).is_err());
+    torn.map(|line| format!("torn: {line:.200}"))
+}
+
+/// Runs a command of words without spaces.
+pub(crate) fn run<T: redis::FromRedisValue>(redis: &mut Connection, line: &str) -> T {
+    let mut words = line.split(' ');
+    let mut command = redis::cmd(words.next().unwrap());
+    words.for_each(|word| {
+        command.arg(word);
+    });
+    command.query(redis).unwrap_or_else(|error| panic!("{line}: {error}"))
 }
