@@ -25,7 +25,7 @@ use crate::{
     decode::RecordedGaps,
     ending::{Cause, Ending},
     event::StreamId,
-    journal::{self, Journal, JournalError},
+    journal::{self, Journal, JournalError, replay::Checkpoint},
     lane::Lane,
     metrics::DataPath,
     plugin::PluginHost,
@@ -127,6 +127,7 @@ impl Owner {
             state_id: state_id(&dir).map_err(|source| StartError::State { path: dir.clone(), source })?,
             holds_local_lock: lock.is_some(),
             chain_digest: self.host.chain_digest(),
+            state_dir: Some(dir.clone()),
         };
         let Some(owned) = self.stream.try_own(&request)? else {
             self.stand_by();
@@ -141,6 +142,11 @@ impl Owner {
             Err(error) if !lease.is_held() => Ok(Some(Cause::Lost(describe(error)))),
             ended => ended,
         };
+        // What the threads of this ownership said of themselves ends with them.
+        for part in ["plugins", "read", "disk", "publish"] {
+            self.status.set_blocked(part, None);
+        }
+        self.status.set_blocked("stream", Some("the stream is not owned".into()));
         lease.release();
         drop(lock);
         let role = Role { role: "standby", epoch: 0, stream: self.stream.describe() };
@@ -168,10 +174,15 @@ impl Owner {
             RecoverError::Dead(error) => StartError::Source(error),
             error => error.into(),
         })?;
-        if let Some(position) = &recovered.position {
-            publisher.publish(&journal::recovered(epoch, position))?;
-        }
         let position = reader.start(recovered.position.as_ref())?;
+        match &recovered.position {
+            Some(recovered) if *recovered == position => publisher.publish(&journal::recovered(epoch, recovered))?,
+            // The group's or another incarnation's: no record tells of its holes.
+            _ => {
+                let sequence = recovered.next_sequence - 1;
+                Checkpoint { epoch, sequence, position: position.clone() }.write(dir)?;
+            }
+        }
         if recovered.position.is_none() && position.high > StreamId::MIN {
             recover::note_beginning(dir, position.high)
                 .map_err(|source| StartError::State { path: dir.to_owned(), source })?;
@@ -280,6 +291,11 @@ impl Owner {
 
         while !stop.is_draining() && !ending.is_over() {
             stop.wait(Duration::from_millis(100));
+            if !lease.is_held() {
+                // The threads find out when what they wait for has timed out; whoever asks should not wait as long.
+                self.status.set_blocked("stream", Some("the lease cannot be renewed".into()));
+                ending.lost("the lease ran out");
+            }
         }
         if stop.is_draining() {
             suspicion.stopping();

@@ -175,12 +175,17 @@ impl Reading {
     /// Notes entries in the position and sends each to its lane; `None` when a lane is gone.
     fn route(&mut self, entries: Vec<Entry>) -> Option<()> {
         let mut routed: Vec<Vec<Entry>> = vec![Vec::new(); self.lanes.len()];
-        let mut bytes = 0;
+        let (mut bytes, mut repeated) = (0, Vec::new());
         {
             let mut tracker = lock_tracker(&self.tracker);
             for entry in entries {
                 if !tracker.take(entry.id) {
                     self.metrics.duplicate.increment(1);
+                    continue;
+                }
+                if batch.repeated.binary_search(&entry.id).is_ok() {
+                    self.metrics.duplicate.increment(1);
+                    repeated.push(entry.id);
                     continue;
                 }
                 bytes += charge(entry.size());
@@ -192,6 +197,9 @@ impl Reading {
             }
         }
         self.window.take(bytes);
+        if !repeated.is_empty() {
+            self.close(repeated)?;
+        }
         for (lane, entries) in self.lanes.iter().zip(routed) {
             if !entries.is_empty() {
                 lane.send(entries).ok()?;
@@ -200,14 +208,18 @@ impl Reading {
         Some(())
     }
 
-    /// Closes holes whose entries are gone.
+    /// Closes entries that leave nothing: they are gone, or what they leave stands there.
     fn close(&self, ids: Vec<StreamId>) -> Option<()> {
         self.lost.send(vec![Slice::closing(ids)]).ok()
     }
 
     /// The stream was replaced: waits until all in flight is committed, then begins anew.
     fn restart(&mut self, position: &Position) -> Option<()> {
-        tracing::error!(incarnation = position.incarnation, "the stream's ids went backwards; reading it anew");
+        tracing::error!(
+            incarnation = position.incarnation,
+            from = %position.high,
+            "the stream is not the one that was read so far: it was flushed, restored, or failed over; reading on where they part"
+        );
         while lock_tracker(&self.tracker).open() > 0 {
             if self.ending.is_draining() {
                 return None;

@@ -59,6 +59,8 @@ pub struct OwnRequest {
     pub holds_local_lock: bool,
     /// Digest of the plugin chain that this process runs, for the lease's note.
     pub chain_digest: String,
+    /// The stream's state folder, where a source may keep files of its own; `None`: nothing outlives the process.
+    pub state_dir: Option<PathBuf>,
 }
 
 /// The five parts of an ownership; each is used by its own thread.
@@ -108,6 +110,8 @@ pub struct Want {
 pub struct Batch {
     /// Entries in stream order (those of old holes first).
     pub entries: Vec<Entry>,
+    /// Of these the ones whose effect was committed before the stream was replaced, ascending: passed, and not processed again.
+    pub repeated: Vec<StreamId>,
     /// Holes whose entries are gone from the stream (trimmed, deleted): counted as lost, then closed.
     pub lost: Vec<StreamId>,
     /// Entries that were trimmed before they were read, as far as the stream's counters tell.

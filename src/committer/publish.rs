@@ -13,6 +13,7 @@ use super::{Synced, describe};
 use crate::{
     condemned::{self, Condemned},
     ending::Ending,
+    journal::Durable,
     metrics::DataPath,
     source::{DeadLetter, Publisher, SourceError},
     status::Status,
@@ -20,6 +21,10 @@ use crate::{
 
 /// First and longest pause after a failed try, each with up to as much again at random.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(2));
+/// A position that stands still is published again after this time: others may have moved or destroyed the group.
+const AGAIN_AFTER: Duration = Duration::from_secs(5);
+/// While the service ends, a stream that could not be reached for this long is left to the next owner.
+const DRAIN_MAX: Duration = Duration::from_secs(3);
 /// Groups that one publish may cover.
 const GROUPS_MAX: usize = 64;
 
@@ -40,10 +45,22 @@ pub struct Publishing {
 impl Publishing {
     /// Works until the committer is gone, or the ownership is over.
     pub fn run(mut self, synced: Receiver<Synced>, apply: SyncSender<Synced>) {
+        let mut published: Option<(Durable, Instant)> = None;
         loop {
             let mut all = match synced.recv_timeout(Duration::from_millis(500)) {
                 Ok(synced) => synced,
-                Err(RecvTimeoutError::Timeout) if !self.ending.is_over() => continue,
+                Err(RecvTimeoutError::Timeout) if !self.ending.is_over() => {
+                    if let Some((receipt, at)) = &mut published
+                        && at.elapsed() >= AGAIN_AFTER
+                    {
+                        let receipt = receipt.clone();
+                        *at = Instant::now();
+                        if !self.persist("the position", |publisher, _| publisher.publish(&receipt)) {
+                            return;
+                        }
+                    }
+                    continue;
+                }
                 Err(_) => return,
             };
             let mut groups = 1;
@@ -66,6 +83,7 @@ impl Publishing {
             }
             self.condemned.published(&condemned::ids(&dead), receipt.low());
             self.metrics.publish.record(started.elapsed());
+            published = Some((receipt, Instant::now()));
             if apply.send(all).is_err() {
                 return;
             }
@@ -86,7 +104,7 @@ impl Publishing {
         what: &str,
         mut act: impl FnMut(&mut dyn Publisher, bool) -> Result<(), SourceError>,
     ) -> bool {
-        let mut pause = BACKOFF.0;
+        let (mut pause, started) = (BACKOFF.0, Instant::now());
         let mut again = false;
         loop {
             if self.ending.is_over() {
@@ -122,7 +140,7 @@ impl Publishing {
                     again = true;
                     self.ending.wait(pause + pause.mul_f64(fastrand::f64()));
                     pause = (pause * 2).min(BACKOFF.1);
-                    if self.ending.is_draining() && pause == BACKOFF.1 {
+                    if self.ending.is_draining() && started.elapsed() > DRAIN_MAX {
                         // What is journaled is safe: the next owner publishes it.
                         self.ending.lost("stopped while the stream could not be reached");
                         return false;

@@ -1,8 +1,8 @@
 //! The Redis stream. The position lives in the journal; the consumer group is where it is published, for other tools and for
 //! the next owner. In reading order: `connect` reaches the server, `reply` takes its answers apart, `lease` makes an
-//! owner, `reader` reads by XREAD (`wire` without a copy), `publish` moves the group and `dead` copies dead
-//! letters under the epoch's guard, `letters` is what operators do with them, `backlog` counts what is left, `walk` only looks.
-//! Baseline: Redis 6.2.
+//! owner, `reader` reads by XREAD (`wire` without a copy) and keeps in mind what it read (`recent`), `publish` moves the group
+//! and `dead` copies dead letters under the epoch's guard, `letters` is what operators do with them, `backlog` counts what is
+//! left, `walk` only looks. Baseline: Redis 6.2.
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -20,6 +20,7 @@ use crate::{
         letters::{RedisDesk, RedisLetters},
         publish::RedisPublisher,
         reader::RedisReader,
+        recent::Recent,
     },
 };
 
@@ -29,6 +30,7 @@ mod reply;
 mod lease;
 
 mod reader;
+mod recent;
 mod wire;
 
 mod backlog;
@@ -158,10 +160,11 @@ impl Stream for RedisStream {
 
     fn try_own(&self, request: &OwnRequest) -> Result<Option<Owned>, SourceError> {
         let Some((epoch, lease)) = lease::acquire(&self.shared, request)? else { return Ok(None) };
+        let recent = Recent::new(request.state_dir.clone(), epoch);
         Ok(Some(Owned {
             epoch,
             lease: Arc::new(lease),
-            reader: Box::new(RedisReader::new(Arc::clone(&self.shared))),
+            reader: Box::new(RedisReader::new(Arc::clone(&self.shared), recent)),
             publisher: Box::new(RedisPublisher::new(Arc::clone(&self.shared), epoch)),
             desk: Box::new(RedisDesk::new(Arc::clone(&self.shared), epoch)),
         }))

@@ -391,6 +391,21 @@ impl Node {
         self.end();
     }
 
+    /// kill -9; it stays here to be looked at.
+    pub(crate) fn strike_dead(&mut self) {
+        self.end();
+    }
+
+    /// SIGTERM alone.
+    pub(crate) fn ask_to_end(&self) {
+        self.signal(Signal::TERM);
+    }
+
+    /// How it ended, if it has.
+    pub(crate) fn ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().unwrap()
+    }
+
     /// SIGTERM, and how it ended.
     #[track_caller]
     pub(crate) fn terminate(mut self) -> ExitStatus {
