@@ -18,6 +18,9 @@ CARGO_FLAGS ?= --locked
 # Further arguments of the tests, e.g. ARGS='source:: --nocapture'.
 ARGS ?=
 
+# What tests alone are built with: the steps at which they make the service fail.
+FAILPOINTS := --features task-logger/failpoints
+
 # Seconds that a recipe took, printed as its last line.
 started = begin=$$(date +%s)
 finished = echo "$@: $$(( $$(date +%s) - begin )) s"
@@ -162,7 +165,7 @@ serve: build ## Run the service with the bundled plugins and your own in data/pl
 
 test: ## Run all tests
 	@$(started); $(MAKE) --no-print-directory setup-redis setup-minisign setup-promtool setup-kubernetes plugins guests conformance; \
-	REQUIRE_REDIS=1 REQUIRE_MINISIGN=1 REQUIRE_PROMTOOL=1 REQUIRE_KUBERNETES=1 REQUIRE_GUESTS=1 cargo test $(CARGO_FLAGS) --release --workspace -- $(ARGS); \
+	REQUIRE_REDIS=1 REQUIRE_MINISIGN=1 REQUIRE_PROMTOOL=1 REQUIRE_KUBERNETES=1 REQUIRE_GUESTS=1 cargo test $(CARGO_FLAGS) --release --workspace $(FAILPOINTS) -- $(ARGS); \
 	$(finished)
 
 test-task-logger: test ## The same, under the name of the spec
@@ -178,6 +181,7 @@ bench-crossing: plugins ## Measure what a plugin call costs, and `redact` agains
 lint: setup ## Check format, lints and documentation
 	cargo fmt --all -- --check
 	cargo clippy $(CARGO_FLAGS) --release --workspace --all-targets -- -D warnings
+	cargo clippy $(CARGO_FLAGS) --release --workspace --all-targets $(FAILPOINTS) -- -D warnings
 	cargo clippy $(CARGO_FLAGS) --release --target $(PLUGIN_TARGET) $(PLUGINS:%=-p %) -p guests -p conformance-rust -p task-logger-plugin -- -D warnings
 	RUSTDOCFLAGS='-D warnings -A rustdoc::private_intra_doc_links' cargo doc $(CARGO_FLAGS) --release --workspace --no-deps --document-private-items
 

@@ -7,8 +7,8 @@ use clap::{Arg, ArgAction, ArgMatches, Command};
 
 use crate::config::{SETTINGS, Setting, Unset};
 
-mod doctor;
 mod dlq;
+mod doctor;
 mod plugin;
 mod verify;
 

@@ -15,6 +15,7 @@
 //! together for one ownership of the stream, [`recover`] brings the files up to the journal before it, [`ending`] says how it
 //! ends, [`suspicion`] of which entry a process died, [`condemned`] what must not run any more. [`reader`] and [`http`] are the read side, [`service`] wires everything. [`client`] asks a running service, [`dlq`] handles dead letters on the stream itself; [`author`] is
 //! an author's desk, which runs plugins and recordings on the same path without one; [`trust`] is whose signatures count.
+//! [`fault`] names the steps at which a test makes all this fail.
 //!
 //! What is not there:
 //! * Nothing but the journal makes a [`journal::Durable`], and nothing else can be published.
@@ -48,6 +49,8 @@ pub mod owner;
 pub mod recover;
 pub mod suspicion;
 
+pub mod fault;
+
 pub mod http;
 pub mod ingest;
 pub mod reader;
@@ -64,7 +67,7 @@ pub mod author;
 pub mod cli;
 pub mod client;
 pub mod demo;
-pub mod doctor;
 pub mod dlq;
+pub mod doctor;
 pub mod publish;
 pub mod verify;

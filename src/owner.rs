@@ -25,13 +25,13 @@ use crate::{
     decode::RecordedGaps,
     ending::{Cause, Ending},
     event::StreamId,
-    journal::{self, Journal, JournalError, replay::Checkpoint},
+    journal::{self, Journal, JournalError, replay::Checkpoint, segment},
     lane::Lane,
     metrics::DataPath,
     plugin::PluginHost,
-    position::Tracker,
+    position::{Position, Tracker},
     reading::Reading,
-    recover::{self, RecoverError},
+    recover::{self, RecoverError, Recovered},
     source::{OwnRequest, Owned, SourceError, Stream},
     status::{Role, Status},
     suspicion::Suspicion,
@@ -86,6 +86,23 @@ enum StartError {
     Thread(#[source] io::Error),
 }
 
+// === impl StartError ===
+
+impl StartError {
+    /// Whether the next try may succeed: there was no room in the files, or no permission.
+    fn may_pass(&self) -> bool {
+        match self {
+            Self::State { source, .. } => segment::may_pass(source),
+            Self::Recover(RecoverError::Journal(error)) | Self::Journal(error) => error.may_pass(),
+            Self::Recover(RecoverError::Files(error)) | Self::Files(error) => error.may_pass(),
+            Self::Source(error) | Self::Recover(RecoverError::Dead(error)) => {
+                matches!(error, SourceError::Io { .. }) && !error.is_fatal()
+            }
+            Self::Thread(_) => false,
+        }
+    }
+}
+
 // === impl Owner ===
 
 impl Owner {
@@ -104,6 +121,11 @@ impl Owner {
                 Err(StartError::Source(error @ SourceError::LettersFull { .. })) => {
                     tracing::warn!("{error}; trying again");
                     self.status.set_blocked("dead_letters", Some(error.to_string()));
+                }
+                Err(error) if error.may_pass() => {
+                    let error = describe(error);
+                    tracing::error!(error, "files cannot be written; trying again");
+                    self.status.set_blocked("start", Some(error));
                 }
                 Err(StartError::Source(error)) if !error.is_fatal() => {
                     tracing::warn!(error = describe(error), "stream cannot be reached; trying again");
@@ -137,7 +159,7 @@ impl Owner {
         self.status.set_blocked("standby", None);
         tracing::info!(epoch = owned.epoch, stream = self.stream.describe(), "owning the stream");
         let lease = Arc::clone(&owned.lease);
-        let ended = match self.session(stop, &dir, owned, lock.is_some()) {
+        let ended = match self.session(stop, &dir, owned, request.epoch_min, lock.is_some()) {
             // A successor that took over while we started has moved our files away.
             Err(error) if !lease.is_held() => Ok(Some(Cause::Lost(describe(error)))),
             ended => ended,
@@ -161,15 +183,42 @@ impl Owner {
         let role = Role { role: "standby", epoch: 0, stream: self.stream.describe() };
         self.status.role.store(Arc::new(role));
         self.status.set_blocked("stream", None);
+        self.status.set_blocked("start", None);
         self.status.set_blocked("standby", Some("another process owns the stream; this one stands by".into()));
     }
 
-    fn session(&self, stop: &Ending, dir: &Path, owned: Owned, holds_lock: bool) -> Result<Option<Cause>, StartError> {
+    /// Says what cannot be known without the journal of earlier owners.
+    fn note_loss(&self, recovered: &Recovered, epoch: u64, position: &Position) {
+        let why = match &recovered.old {
+            Some(why) => format!("the journal is an old copy ({why})"),
+            None if recovered.position.is_none() && epoch > 1 && position.low > StreamId::MIN => {
+                "the journal is gone".to_owned()
+            }
+            None => return,
+        };
+        let low = position.low;
+        tracing::error!(%low, "{why}: what was in flight up to here may be missing; `task-logger verify` tells");
+        let notice = format!("{why}: went on at {low}; what was in flight then may be missing");
+        self.status.set_notice("journal", Some(notice));
+    }
+
+    fn session(
+        &self,
+        stop: &Ending,
+        dir: &Path,
+        owned: Owned,
+        known_epoch: u64,
+        holds_lock: bool,
+    ) -> Result<Option<Cause>, StartError> {
         let Owned { epoch, lease, mut reader, mut publisher, desk } = owned;
         let config = &self.config;
         let name = self.stream.state_name();
         let mut files = TaskFiles::open(&config.logs_dir, &name, epoch, open_files_max())?;
-        let recovered = recover::recover(dir, epoch, &mut files, |dead| publisher.bury(dead, true));
+        // Elsewhere than in our own log anybody may move the position; an owner that this journal knows nothing of is a sign that
+        // it was one of us.
+        let published = reader.published()?.filter(|published| published.is_ours || epoch > known_epoch + 1);
+        let published = published.map(|published| published.low);
+        let recovered = recover::recover(dir, epoch, &mut files, published, |dead| publisher.bury(dead, true));
         let recovered = recovered.map_err(|error| match error {
             RecoverError::Dead(error) => StartError::Source(error),
             error => error.into(),
@@ -195,8 +244,10 @@ impl Owner {
             condemned.condemn(id, Sentence::poison(deaths));
         }
         let suspicion = Arc::new(suspicion);
+        self.note_loss(&recovered, epoch, &position);
         let role = Role { role: "owner", epoch, stream: self.stream.describe() };
         self.status.role.store(Arc::new(role));
+        self.status.set_blocked("start", None);
 
         let ending = Arc::new(Ending::default());
         let window = Arc::new(Window::new(config.read_window));
@@ -213,7 +264,7 @@ impl Owner {
         let (done_in, done) = sync_channel(1);
         let committer = Committer {
             journal: Journal::create(dir, epoch, recovered.next_sequence)?,
-            table: Table::new(files.sibling("t")?),
+            table: Table::settled(files.sibling("t")?),
             position,
             tracker: Arc::clone(&tracker),
             fsync: config.fsync,
@@ -232,6 +283,7 @@ impl Owner {
             state_dir: dir.to_owned(),
             epoch,
             progress: Arc::clone(&progress),
+            status: Arc::clone(&self.status),
             metrics: Arc::clone(&self.metrics),
             lease: Arc::clone(&lease),
             ending: Arc::clone(&ending),

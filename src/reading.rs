@@ -10,12 +10,13 @@ use crate::{
     committer::{describe, lock_tracker},
     ending::Ending,
     event::{Entry, StreamId, charge},
+    fault,
     metrics::DataPath,
     plugin::PluginHost,
     position::{Position, Tracker},
     route::{Envelope, lane_of},
     slice::Slice,
-    source::{Batch, Lease, Reader, Want},
+    source::{Batch, Lease, Reader, SourceError, Want},
     status::Status,
     suspicion::{Mode, Suspicion},
     window::Window,
@@ -79,7 +80,8 @@ impl Reading {
             if bytes == 0 {
                 continue;
             }
-            match self.reader.read(Want { count: self.batch, bytes }, WAIT) {
+            let read = fault::point("read::before").map_err(SourceError::interrupted);
+            match read.and_then(|()| self.reader.read(Want { count: self.batch, bytes }, WAIT)) {
                 Ok(batch) => {
                     if pause != BACKOFF.0 {
                         self.status.set_blocked("read", None);
@@ -103,6 +105,9 @@ impl Reading {
 
     /// Sends a batch's entries to their lanes; `None` when a lane is gone.
     fn hand_on(&mut self, batch: Batch) -> Option<()> {
+        if !batch.entries.is_empty() {
+            fault::pass("read::after");
+        }
         if let Some(position) = batch.restarted {
             return self.restart(&position);
         }

@@ -216,8 +216,12 @@ impl Service {
                         status.backlog.store(Arc::new(view_of(&backlog, &status)));
                     }
                     Err(error) => {
+                        let why = match &error {
+                            SourceError::Io { .. } => "the stream takes no events",
+                            _ => "the stream cannot be asked",
+                        };
                         tracing::debug!(error = describe(error), "cannot see how much the stream holds");
-                        status.set_blocked("backlog", Some("the stream cannot be asked".into()));
+                        status.set_blocked("backlog", Some(why.into()));
                     }
                 }
                 stop.wait(LOOK_EVERY);

@@ -10,7 +10,7 @@ use bytes::Bytes;
 
 use crate::{
     event::{Entry, StreamId},
-    journal::Durable,
+    journal::{Durable, segment},
     position::Position,
 };
 
@@ -85,8 +85,22 @@ pub trait Lease: Send + Sync {
     fn release(&self);
 }
 
+/// A position that stands in the stream.
+#[derive(Clone, Copy, Debug)]
+pub struct Published {
+    /// Everything at or below it is committed.
+    pub low: StreamId,
+    /// Whether none but an owner can have moved it.
+    pub is_ours: bool,
+}
+
 /// The owner's reading side.
 pub trait Reader: Send {
+    /// The position as the stream has it, before [`Reader::start`]; `None`: none that could be newer than the journal's.
+    fn published(&mut self) -> Result<Option<Published>, SourceError> {
+        Ok(None)
+    }
+
     /// Called once, before the first read, with the journal's position (`None`: no journal). Returns the position to go on
     /// from: for instance that of an existing consumer group, or a new incarnation when ids went backwards.
     fn start(&mut self, durable: Option<&Position>) -> Result<Position, SourceError>;
@@ -278,8 +292,17 @@ impl Default for LetterPolicy {
 }
 
 impl SourceError {
-    /// Whether a retry cannot help.
+    /// Whether a retry cannot help. A file that has no room may have it later, but never one whose sync failed.
     pub fn is_fatal(&self) -> bool {
-        matches!(self, Self::Config(_) | Self::Io { .. })
+        match self {
+            Self::Config(_) => true,
+            Self::Io { action, source, .. } => action.starts_with("sync") || !segment::may_pass(source),
+            _ => false,
+        }
+    }
+
+    /// What a broken connection looks like.
+    pub(crate) fn interrupted(error: std::io::Error) -> Self {
+        Self::Redis(error.into())
     }
 }

@@ -13,6 +13,7 @@ use super::{Synced, describe};
 use crate::{
     condemned::{self, Condemned},
     ending::Ending,
+    fault,
     journal::Durable,
     metrics::DataPath,
     source::{DeadLetter, Publisher, SourceError},
@@ -72,18 +73,25 @@ impl Publishing {
             let started = Instant::now();
             let dead: Vec<DeadLetter> = all.commits.iter_mut().flat_map(|commit| commit.dead.drain(..)).collect();
             if !dead.is_empty() {
-                if !self.persist("dead letters", |publisher, again| publisher.bury(&dead, again)) {
+                if !self.persist("dead letters", |publisher, again| bury(publisher, &dead, again)) {
                     return;
                 }
                 self.count_letters(false);
             }
+            if fault::mutated("mutation::apply_before_publish") {
+                let early = Synced { receipt: all.receipt.clone(), commits: std::mem::take(&mut all.commits) };
+                if apply.send(early).is_err() {
+                    return;
+                }
+            }
             let receipt = all.receipt.clone();
-            if !self.persist("the position", |publisher, _| publisher.publish(&receipt)) {
+            if !self.persist("the position", |publisher, _| publish(publisher, &receipt)) {
                 return;
             }
             self.condemned.published(&condemned::ids(&dead), receipt.low());
             self.metrics.publish.record(started.elapsed());
             published = Some((receipt, Instant::now()));
+            fault::pass("publish::done");
             if apply.send(all).is_err() {
                 return;
             }
@@ -149,4 +157,15 @@ impl Publishing {
             }
         }
     }
+}
+
+fn bury(publisher: &mut dyn Publisher, dead: &[DeadLetter], again: bool) -> Result<(), SourceError> {
+    fault::point("publish::bury").map_err(SourceError::interrupted)?;
+    publisher.bury(dead, again)?;
+    fault::point("publish::buried").map_err(SourceError::interrupted)
+}
+
+fn publish(publisher: &mut dyn Publisher, receipt: &Durable) -> Result<(), SourceError> {
+    fault::point("publish::position").map_err(SourceError::interrupted)?;
+    publisher.publish(receipt)
 }

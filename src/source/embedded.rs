@@ -22,6 +22,7 @@ use rustix::fs::FlockOperation;
 use super::{Backlog, Fields, Lease, LetterPolicy, Letters, OwnRequest, Owned, SourceError, Stream};
 use crate::{
     event::{Id, StreamId},
+    fault,
     journal::segment::{self, SEGMENT_BYTES, SegmentError},
 };
 
@@ -135,6 +136,7 @@ impl EmbeddedStream {
             return Ok(Some(Arc::clone(held)));
         }
         let path = self.root.join("lock");
+        fault::point("lease::take").map_err(io_error("lock", &path))?;
         let opened = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(&path);
         let file = opened.map_err(io_error("open", &path))?;
         match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
@@ -176,8 +178,10 @@ impl EmbeddedStream {
         };
         let epoch = epoch_min.max(current) + 1;
         let written = (|| {
+            fault::point("log::epoch")?;
             std::fs::write(&new, format!("{epoch}\n"))?;
             File::open(&new)?.sync_all()?;
+            fault::point("log::epoch_rename")?;
             std::fs::rename(&new, &path)
         })();
         written.map_err(io_error("write", &path))?;
@@ -203,6 +207,7 @@ impl Stream for EmbeddedStream {
                 return Err(error);
             }
         };
+        fault::pass("lease::taken");
         Ok(Some(Owned {
             epoch,
             reader: Box::new(EmbeddedReader::new(Arc::clone(&held), self.dir.clone())),
@@ -230,6 +235,9 @@ impl Stream for EmbeddedStream {
 
     fn backlog(&self) -> Result<Backlog, SourceError> {
         let held = lock(&self.held).as_ref().filter(|held| held.stands.load(Ordering::Acquire)).map(Arc::clone);
+        if let Some(held) = &held {
+            held.events.mend()?;
+        }
         let (low, until) = match &held {
             Some(held) => (lock(&held.position).low(), Some(held.events.durable())),
             None => (PositionFile::read(&self.dir.join("position"))?.low(), None),
@@ -291,6 +299,7 @@ impl Drop for EmbeddedLease {
 impl Held {
     fn give_up(&self) {
         if self.stands.swap(false, Ordering::AcqRel) {
+            fault::pass("lease::release");
             // Appends that are under way end first, for the next holder reads the log's end.
             self.events.close();
             self.dead.close();

@@ -21,6 +21,7 @@ mod drops;
 mod facts;
 mod fail_closed;
 mod fault_proxy;
+mod faults;
 mod frozen;
 mod guests;
 mod guide;

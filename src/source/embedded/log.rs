@@ -15,8 +15,8 @@ use super::{
 };
 use crate::{
     event::StreamId,
+    fault,
     journal::segment::{self, Scan, SegmentError, SegmentWriter},
-    metrics,
     source::{Fields, SourceError},
 };
 
@@ -43,6 +43,8 @@ struct State {
     closed: bool,
     /// Counts writes that failed: what was staged before is gone.
     failures: u64,
+    /// An append failed for want of room, for a body of this size: nothing was taken in since.
+    wanting: Option<usize>,
     /// A sync failed: nothing more is known of the file.
     broken: Option<Failure>,
 }
@@ -101,9 +103,31 @@ impl Log {
             busy: false,
             closed: false,
             failures: 0,
+            wanting: None,
             broken: None,
         };
         Ok(Self { dir: dir.to_owned(), segment_bytes, state: Mutex::new(state), moved: Condvar::new() })
+    }
+
+    /// The failed sync after which nothing more is known of the log, if there was one.
+    pub(super) fn broken(&self) -> Result<(), SourceError> {
+        lock(&self.state).broken.clone().map_or(Ok(()), |failure| Err(failure.into_source_error()))
+    }
+
+    /// Tries again what the last append failed at, so that the stream can say when it takes events again.
+    pub(super) fn mend(&self) -> Result<(), SourceError> {
+        let mut state = lock(&self.state);
+        state.check(&self.dir)?;
+        match state.wanting {
+            // An append that is under way finds out by itself.
+            Some(body) if !state.busy && state.waiting.is_empty() => match &state.writer {
+                Some(writer) if state.fits(body) => writer.touch(body)?,
+                _ => self.roll(&mut state, body)?,
+            },
+            _ => return Ok(()),
+        }
+        state.wanting = None;
+        Ok(())
     }
 
     /// How far readers may go.
@@ -134,8 +158,11 @@ impl Log {
             }
             let id = state.next_id();
             let body = cursor::encode(id, fields)?;
-            if !state.fits(body.len()) {
-                self.roll(&mut state, body.len())?;
+            if !state.fits(body.len())
+                && let Err(error) = self.roll(&mut state, body.len())
+            {
+                state.wanting = Some(body.len());
+                return Err(error);
             }
             let Some(writer) = state.writer.as_mut() else { return Err(closed(&self.dir)) };
             writer.stage(&[&body])?;
@@ -169,7 +196,7 @@ impl Log {
             let result = match begun {
                 Ok((durable, file)) => {
                     drop(state);
-                    let synced = file.sync_data().inspect_err(metrics::sync_failed);
+                    let synced = segment::sync(&file, &cursor::segment_path(&self.dir, durable.segment));
                     state = lock(&self.state);
                     match synced {
                         Ok(()) => {
@@ -290,7 +317,8 @@ impl Log {
             }
             None => 1,
         };
-        let size = segment::size_for(body, self.segment_bytes);
+        let size =
+            segment::size_for(body, fault::segment_bytes(&cursor::segment_path(&self.dir, first), self.segment_bytes));
         let name = cursor::segment_path(Path::new(""), first);
         state.writer = Some(SegmentWriter::create(&self.dir, &name.to_string_lossy(), size, first)?);
         state.segment = first;
@@ -356,10 +384,12 @@ impl State {
             if let Err(error) = writer.cut() {
                 tracing::warn!(%error, "the log's end was not cleaned; the next append overwrites it");
             }
+            self.wanting = Some(writer.staged());
             writer.unstage();
             self.failures += 1;
             return Err(error.into());
         }
+        self.wanting = None;
         let file = writer.try_clone_file()?;
         Ok((Durable { sequence: writer.next_sequence() - 1, last, segment, tail: writer.tail() }, file))
     }

@@ -13,6 +13,7 @@ use std::{
 use super::{Held, cursor, cursor::Cursor, io_error, lock};
 use crate::{
     event::StreamId,
+    fault,
     journal::Durable,
     metrics,
     source::{DeadLetter, Publisher, SourceError, letter},
@@ -90,7 +91,10 @@ impl PositionFile {
         let crc = crc32fast::hash(&record[..24]);
         record[24..].copy_from_slice(&crc.to_le_bytes());
         if let Some(file) = &self.file {
-            file.write_all_at(&record, 0).map_err(io_error("write", &self.path))?;
+            let written = fault::point("log::position")
+                .and_then(|()| fault::halves("log::position_part", &record, |part, at| file.write_all_at(part, at)));
+            written.map_err(io_error("write", &self.path))?;
+            fault::point("publish::executed").map_err(SourceError::interrupted)?;
         }
         (self.low, self.read) = (low, read);
         Ok(())
@@ -133,7 +137,8 @@ impl EmbeddedPublisher {
             }
             let first = pair[0];
             let path = cursor::segment_path(&self.dir, first);
-            std::fs::remove_file(&path).map_err(io_error("remove", &path))?;
+            let removed = fault::point("log::trim").and_then(|()| std::fs::remove_file(&path));
+            removed.map_err(io_error("remove", &path))?;
         }
         Ok(())
     }

@@ -8,6 +8,7 @@ use redis::{Cmd, Value, cmd};
 use super::{Shared, connect::Control, dead::Needed, lock, reply};
 use crate::{
     event::StreamId,
+    fault,
     journal::Durable,
     source::{DeadLetter, Publisher, SourceError},
 };
@@ -158,6 +159,10 @@ impl Guarded {
             // The next transaction's guard travels with this one.
             all.extend(self.guard());
             let mut replies = self.control.all(&all)?;
+            if let Err(error) = fault::point("publish::executed") {
+                self.control.disconnect();
+                return Err(SourceError::interrupted(error));
+            }
             let guard = replies.split_off(commands.len() + 2);
             let executed = replies.pop().unwrap_or(Value::Nil);
             let checked = self.check(&guard);
@@ -206,6 +211,7 @@ impl Guarded {
         };
         match found.and_then(|epoch| u64::try_from(epoch).ok()) {
             Some(epoch) if epoch == self.epoch => Ok(()),
+            Some(_) if fault::mutated("mutation::no_epoch_check") => Ok(()),
             Some(_) => {
                 self.control.disconnect();
                 Err(SourceError::Fenced)

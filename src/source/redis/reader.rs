@@ -21,7 +21,7 @@ use super::{
 use crate::{
     event::{Entry, StreamId},
     position::Position,
-    source::{Batch, Reader, SourceError, Want},
+    source::{Batch, Published, Reader, SourceError, Want},
 };
 
 mod start;
@@ -273,6 +273,14 @@ impl RedisReader {
 }
 
 impl Reader for RedisReader {
+    fn published(&mut self) -> Result<Option<Published>, SourceError> {
+        let info = self.shared.stream_info(&mut self.control)?;
+        let generated = info.and_then(|info| info.id("last-generated-id")).unwrap_or(StreamId::MIN);
+        let group = self.shared.group_info(&mut self.control)?;
+        let low = group.and_then(|group| group.id("last-delivered-id")).filter(|low| *low <= generated);
+        Ok(low.map(|low| Published { low, is_ours: false }))
+    }
+
     fn start(&mut self, durable: Option<&Position>) -> Result<Position, SourceError> {
         let position = self.start_at(durable)?;
         self.go_to(&position);
