@@ -8,10 +8,13 @@ use clap::{Arg, ArgAction, ArgMatches, Command};
 use crate::config::{SETTINGS, Setting, Unset};
 
 mod dlq;
+mod doctor;
 mod plugin;
+mod verify;
 
 pub use dlq::{DlqCommand, Purge, Which};
 pub use plugin::{Bench, Events, Password, PluginCommand, Replay, Trial};
+pub use verify::Verify;
 
 /// What was asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,12 +48,19 @@ pub enum Action {
     Ls,
     /// Ask whether the service is well.
     Health,
+    /// Look at what the service stands on.
+    Doctor {
+        /// For machines.
+        json: bool,
+    },
     /// Of plugins.
     Plugin(PluginCommand),
     /// Run a recorded task through another set of plugins.
     Replay(Replay),
     /// Of dead letters.
     Dlq(DlqCommand),
+    /// Compare a stream with its files.
+    Verify(Verify),
     /// The child process that compiles a component.
     CompileComponent,
 }
@@ -91,9 +101,11 @@ fn action(matches: &ArgMatches) -> Action {
         Some(("logs", logs)) => Action::Logs { task: text(logs, "task"), follow: logs.get_flag("follow") },
         Some(("ls", _)) => Action::Ls,
         Some(("health", _)) => Action::Health,
+        Some(("doctor", matches)) => doctor::read(matches),
         Some(("plugin", matches)) => Action::Plugin(plugin::read(matches)),
         Some(("dlq", matches)) => Action::Dlq(dlq::read(matches)),
         Some(("replay", matches)) => Action::Replay(plugin::read_replay(matches)),
+        Some(("verify", matches)) => Action::Verify(verify::read(matches)),
         Some(("compile-component", _)) => Action::CompileComponent,
         _ => Action::Serve,
     }
@@ -142,6 +154,7 @@ pub fn command() -> Command {
     let plugin = plugin::grammar(|command, names| with_settings(command, Some(names)));
     let dlq = dlq::grammar(|command, names| with_settings(command, Some(names)));
     let replay = with_settings(plugin::replay_grammar(), None);
+    let doctor = with_settings(doctor::grammar(), None);
     let compile = Command::new("compile-component")
         .hide(true)
         .arg(Arg::new("rest").num_args(0..).trailing_var_arg(true).allow_hyphen_values(true));
@@ -157,9 +170,11 @@ pub fn command() -> Command {
             logs,
             asking("ls", "List tasks"),
             asking("health", "Ask whether the service is well; status 0 when it is"),
+            doctor,
             plugin,
             replay,
             dlq,
+            with_settings(verify::grammar(), None),
             compile,
         ])
 }
@@ -192,6 +207,7 @@ fn arguments(setting: &Setting) -> Vec<Arg> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::event::StreamId;
 
     fn parsed(line: &str) -> Invocation {
         parse(line.split_whitespace().map(OsString::from)).unwrap()
@@ -234,6 +250,8 @@ mod tests {
             ("logs t-1 -f", Action::Logs { task: "t-1".into(), follow: true }),
             ("ls", Action::Ls),
             ("health", Action::Health),
+            ("doctor", Action::Doctor { json: false }),
+            ("doctor --json --logs-dir l", Action::Doctor { json: true }),
             ("plugin ls", Action::Plugin(PluginCommand::Ls { json: false })),
             ("plugin ls --json", Action::Plugin(PluginCommand::Ls { json: true })),
             ("plugin forget redact", Action::Plugin(PluginCommand::Forget { name: "redact".into() })),
@@ -283,6 +301,16 @@ mod tests {
                 "dlq put 5-1",
                 Action::Dlq(DlqCommand::Put { id: "5-1".parse().unwrap(), wait: std::time::Duration::from_secs(10) }),
             ),
+            (
+                "verify --json --task t-1 --limit 3 --content --since 5-0",
+                Action::Verify(Verify {
+                    json: true,
+                    task: Some("t-1".into()),
+                    limit: 3,
+                    content: true,
+                    since: Some(StreamId { ms: 5, seq: 0 }),
+                }),
+            ),
             ("compile-component --any thing", Action::CompileComponent),
         ] {
             assert_eq!(parsed(&format!("task-logger {line}")).action, action, "{line}");
@@ -306,6 +334,7 @@ mod tests {
             "dlq purge",
             "dlq purge --all 1-0",
             "dlq ls --since soon",
+            "verify --since yesterday",
         ] {
             let args = format!("task-logger {line}");
             assert!(parse(args.split_whitespace().map(OsString::from)).is_err(), "{line}");

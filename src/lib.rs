@@ -65,4 +65,6 @@ pub mod cli;
 pub mod client;
 pub mod demo;
 pub mod dlq;
+pub mod doctor;
 pub mod publish;
+pub mod verify;

@@ -24,6 +24,7 @@ use crate::{
     config::Config,
     decode::RecordedGaps,
     ending::{Cause, Ending},
+    event::StreamId,
     journal::{self, Journal, JournalError},
     lane::Lane,
     metrics::DataPath,
@@ -179,6 +180,10 @@ impl Owner {
             condemned.condemn(id, Sentence::poison(deaths));
         }
         let suspicion = Arc::new(suspicion);
+        if recovered.position.is_none() && position.high > StreamId::MIN {
+            recover::note_beginning(dir, position.high)
+                .map_err(|source| StartError::State { path: dir.to_owned(), source })?;
+        }
         let role = Role { role: "owner", epoch, stream: self.stream.describe() };
         self.status.role.store(Arc::new(role));
 

@@ -1,6 +1,6 @@
 //! The embedded stream: an own log in `STREAM_DIR` for a service without Redis. In reading order: `log` appends with one sync
 //! for all who append at once, `cursor` reads entries back, `reader` and `publish` are the owner's two sides, `letters` is what
-//! operators do with dead letters and `asked` how they ask the process that holds the stream.
+//! operators do with dead letters, `asked` how they ask the process that holds the stream, `walk` only looks.
 //!
 //! `STREAM_DIR` (0700) holds `lock` (held with flock by the one process that may append and own) and a folder per stream name:
 //! `epoch`, `position` (what was published), segments `NNN.log`, `dead/` with the dead letters' segments, and `asked/` with
@@ -32,6 +32,7 @@ mod cursor;
 mod reader;
 
 mod publish;
+mod walk;
 
 mod asked;
 mod letters;
@@ -42,6 +43,7 @@ use letters::EmbeddedLetters;
 use log::Log;
 use publish::{EmbeddedPublisher, PositionFile};
 use reader::EmbeddedReader;
+pub use walk::EmbeddedWalk;
 
 /// Dead letters are few: small segments.
 const DEAD_SEGMENT_BYTES: u64 = 4 << 20;

@@ -153,3 +153,13 @@ fn text<'c>(copy: &'c Entry, name: &str) -> Option<&'c str> {
     let (_, value) = copy.fields.iter().find(|(field, _)| &field[..] == name.as_bytes())?;
     std::str::from_utf8(value).ok()
 }
+
+/// The original fields; `None` where the copy says that they are not kept.
+pub(super) fn originals(copy: &Entry) -> Option<Fields> {
+    if copy.fields.iter().any(|(name, _)| &name[..] == b"fields") {
+        return None;
+    }
+    let original =
+        |(name, value): &(Bytes, Bytes)| name.starts_with(FIELD_PREFIX).then(|| (name.slice(2..), value.clone()));
+    Some(copy.fields.iter().filter_map(original).collect())
+}
