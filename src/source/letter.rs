@@ -156,7 +156,7 @@ fn text<'c>(copy: &'c Entry, name: &str) -> Option<&'c str> {
 
 /// The original fields; `None` where the copy says that they are not kept.
 pub(super) fn originals(copy: &Entry) -> Option<Fields> {
-    if copy.fields.iter().any(|(name, _)| &name[..] == b"fields") {
+    if copy.fields.iter().any(|(name, _)| &name[..] == b"fields" || &name[..] == b"sha256") {
         return None;
     }
     let original =

@@ -30,7 +30,7 @@ const PAGE_MAX: (usize, usize) = (1000, 4 << 20);
 const REPLAY_MAX: usize = 64;
 const REPLAYING: &str = "replaying";
 /// A line for each entry whose letter was removed, and the file's bound in bytes.
-const REMOVED: &str = "removed";
+pub(super) const REMOVED: &str = "removed";
 const REMOVED_MAX: u64 = 4 << 20;
 
 /// An operator's hands.
