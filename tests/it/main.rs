@@ -29,6 +29,7 @@ mod plugin_files;
 mod plugin_reading;
 mod plugins;
 mod position_protocol;
+mod power_loss;
 mod recycling;
 mod redis_server;
 mod replay;

@@ -203,7 +203,20 @@ impl Rig {
 
     /// Starts a process and waits until it listens.
     pub(crate) fn spawn(&self) -> Node {
-        let mut node = self.spawn_silent();
+        Self::listening(self.spawn_silent())
+    }
+
+    /// The same under another program, which must become the service itself or leave it as the child.
+    pub(crate) fn spawn_under(&self, wrapper: &[String]) -> Node {
+        let serve = self.command(&["serve"]);
+        let mut command = Command::new(&wrapper[0]);
+        command.args(&wrapper[1..]).arg(serve.get_program()).args(serve.get_args()).env_clear();
+        command.envs(serve.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        command.env("PATH", std::env::var_os("PATH").unwrap_or_default()).current_dir(self.root.path());
+        Self::listening(Self::start(command))
+    }
+
+    fn listening(mut node: Node) -> Node {
         let listening = within(PATIENCE, || node.learn_address() || node.child.try_wait().unwrap().is_some());
         assert!(listening && !node.address.is_empty(), "it does not listen:\n{}", node.log());
         node
@@ -211,7 +224,10 @@ impl Rig {
 
     /// Starts a process that may end before it listens.
     pub(crate) fn spawn_silent(&self) -> Node {
-        let mut command = self.command(&["serve"]);
+        Self::start(self.command(&["serve"]))
+    }
+
+    fn start(mut command: Command) -> Node {
         let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let mut stderr = child.stderr.take().unwrap();
         let log = Arc::new(Mutex::new(String::new()));
