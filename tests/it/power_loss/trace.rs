@@ -14,7 +14,7 @@ pub(super) const CALLS: &str = "open,openat,openat2,creat,write,pwrite64,writev,
     symlink,symlinkat,fsync,fdatasync,sync,syncfs,sync_file_range,sendto,sendmsg";
 
 /// Bytes of a string that the record keeps. What is longer must be zeros.
-pub(super) const STRING_MAX: usize = 256 << 10;
+pub(super) const STRING_MAX: usize = 4 << 20;
 
 /// One call.
 #[derive(Debug)]
