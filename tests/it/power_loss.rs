@@ -127,7 +127,7 @@ fn after(watched: &Watched, line: usize, names: Names, rng: &mut Rng) -> Rig {
     let rig = rig();
     let restored = rig.root().join("restored");
     watched.disk.after(line, names, rng, &restored);
-    for folder in FOLDERS.iter().filter(|folder| restored.join(folder).exists()) {
+    for folder in FOLDERS.iter().filter(|folder| restored.join(folder).is_dir()) {
         fs::rename(restored.join(folder), rig.root().join(folder)).unwrap();
     }
     rig

@@ -33,11 +33,30 @@ type Inode = usize;
 /// A change, by inodes.
 enum Change {
     /// A name appears (a new file, directory or link).
-    Name { dir: Inode, name: String, inode: Inode, is_dir: bool },
-    Unname { dir: Inode, name: String },
-    Rename { from: (Inode, String), to: (Inode, String), inode: Inode },
-    Bytes { inode: Inode, offset: u64, data: Data },
-    Length { inode: Inode, length: u64 },
+    Name {
+        dir: Inode,
+        name: String,
+        inode: Inode,
+        is_dir: bool,
+    },
+    Unname {
+        dir: Inode,
+        name: String,
+    },
+    Rename {
+        from: (Inode, String),
+        to: (Inode, String),
+        inode: Inode,
+    },
+    Bytes {
+        inode: Inode,
+        offset: u64,
+        data: Data,
+    },
+    Length {
+        inode: Inode,
+        length: u64,
+    },
 }
 
 struct Logged {

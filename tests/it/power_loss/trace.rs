@@ -30,14 +30,31 @@ pub(super) struct Call {
 #[derive(Debug)]
 pub(super) enum Act {
     /// A file was opened to be made if missing, and emptied if `truncate`.
-    Open { path: PathBuf, create: bool, truncate: bool },
-    Write { path: PathBuf, offset: u64, data: Data },
-    Truncate { path: PathBuf, length: u64 },
+    Open {
+        path: PathBuf,
+        create: bool,
+        truncate: bool,
+    },
+    Write {
+        path: PathBuf,
+        offset: u64,
+        data: Data,
+    },
+    Truncate {
+        path: PathBuf,
+        length: u64,
+    },
     Mkdir(PathBuf),
     /// A file's name or an empty directory goes.
     Remove(PathBuf),
-    Rename { from: PathBuf, to: PathBuf },
-    Link { from: PathBuf, to: PathBuf },
+    Rename {
+        from: PathBuf,
+        to: PathBuf,
+    },
+    Link {
+        from: PathBuf,
+        to: PathBuf,
+    },
     /// A file or a directory is synced.
     Sync(PathBuf),
     /// The whole file system is.
@@ -104,7 +121,11 @@ fn act(line: &str, root: &Path, offsets: &mut HashMap<String, u64>) -> Option<Ac
         "open" | "openat" | "openat2" | "creat" => {
             let path = below(described(result)?)?;
             offsets.insert(fd(result).to_owned(), 0);
-            assert!(!arguments.contains("O_APPEND") && !arguments.contains("O_TMPFILE"), "{name} of {}", path.display());
+            assert!(
+                !arguments.contains("O_APPEND") && !arguments.contains("O_TMPFILE"),
+                "{name} of {}",
+                path.display()
+            );
             Act::Open { path, create: arguments.contains("O_CREAT"), truncate: arguments.contains("O_TRUNC") }
         }
         "write" if parts[0].contains('<') => {
