@@ -9,7 +9,7 @@
 //!                                                                        client ◄── http ◄── reader ◄───┘
 //! ```
 //!
-//! In reading order: [`event`] and [`json`] are the vocabulary; [`source`] brings entries, [`reading`] notes them in the
+//! In reading order: [`event`] and [`json`] are the vocabulary, [`folder`]s are made to last; [`source`] brings entries, [`reading`] notes them in the
 //! [`position`] and [`route`]s them; a [`lane`] [`decode`]s, runs the [`plugin`] chain and renders the [`layout`] into a
 //! [slices](mod@slice); the [`committer`] makes slices durable in the [`journal`], publishes, applies, checkpoints. [`owner`] holds these
 //! together for one ownership of the stream, [`recover`] brings the files up to the journal before it, [`ending`] says how it
@@ -24,6 +24,7 @@
 //! * No id from inside a payload becomes a path: paths are made of [`event::Id`]s and declared names, beneath a root handle.
 
 pub mod event;
+pub mod folder;
 pub mod json;
 
 pub mod position;

@@ -3,7 +3,7 @@
 
 use std::{
     fs::File,
-    io,
+    io::{self, Write},
     path::{Path, PathBuf},
     sync::{Arc, Mutex, atomic::AtomicU64, mpsc::sync_channel},
     thread::JoinHandle,
@@ -444,20 +444,29 @@ fn lock(dir: &Path) -> io::Result<Option<File>> {
 fn state_id(dir: &Path) -> io::Result<String> {
     let path = dir.join("id");
     loop {
-        match std::fs::read_to_string(&path) {
-            Ok(id) if !id.is_empty() => return Ok(id),
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {
-                let temp = dir.join(format!("id-{:016x}.new", fastrand::u64(..)));
-                std::fs::write(&temp, format!("{:032x}", fastrand::u128(..)))?;
-                // Of two processes that make one at once the first wins, for both.
-                let linked = std::fs::hard_link(&temp, &path);
-                std::fs::remove_file(&temp)?;
-                match linked {
-                    Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
-                    _ => {}
-                }
+        // After a power loss the name may stand there without its text.
+        let torn = match std::fs::read(&path) {
+            Ok(id) if id.len() == 32 && id.is_ascii() && !id.contains(&0) => {
+                return Ok(String::from_utf8_lossy(&id).into_owned());
             }
+            Ok(_) => true,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => false,
+            Err(error) => return Err(error),
+        };
+        let temp = dir.join(format!("id-{:016x}.new", fastrand::u64(..)));
+        let mut file = File::create_new(&temp)?;
+        file.write_all(format!("{:032x}", fastrand::u128(..)).as_bytes())?;
+        file.sync_all()?;
+        if torn {
+            std::fs::rename(&temp, &path)?;
+            continue;
+        }
+        // Of two processes that make one at once the first wins, for both.
+        let linked = std::fs::hard_link(&temp, &path);
+        std::fs::remove_file(&temp)?;
+        match linked {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+            _ => {}
         }
     }
 }

@@ -13,7 +13,7 @@ use crate::{
         table::Table,
     },
     event::{Key, StreamId},
-    fault,
+    fault, folder,
     journal::{
         JournalError,
         record::{Change, FileName, FileOp},
@@ -232,8 +232,6 @@ pub fn beginning(state_dir: &Path) -> Option<StreamId> {
 /// A stream's state folder, made if missing, mode 0750.
 pub fn state_dir(root: &Path, state_name: &str) -> std::io::Result<PathBuf> {
     let dir = root.join(state_name);
-    let mut builder = std::fs::DirBuilder::new();
-    std::os::unix::fs::DirBuilderExt::mode(builder.recursive(true), 0o750);
-    builder.create(&dir)?;
+    folder::make(&dir, 0o750)?;
     Ok(dir)
 }

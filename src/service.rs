@@ -16,6 +16,7 @@ use crate::{
     committer::describe,
     config::Config,
     ending::Ending,
+    folder,
     http::{self, HttpParts, Limits, PluginView},
     metrics::{self, DataPath, Recorder, SyncFailures},
     owner::Owner,
@@ -121,9 +122,7 @@ impl Service {
         };
         let (listener, address) = listen(address).map_err(|source| ServiceError::Listen { address, source })?;
         for path in [&config.logs_dir, &config.state_dir] {
-            let mut builder = std::fs::DirBuilder::new();
-            std::os::unix::fs::DirBuilderExt::mode(builder.recursive(true), 0o750);
-            builder.create(path).map_err(|source| ServiceError::Folder { path: path.clone(), source })?;
+            folder::make(path, 0o750).map_err(|source| ServiceError::Folder { path: path.clone(), source })?;
         }
         let stream = open_stream(&config)?;
         let host = PluginHost::start(

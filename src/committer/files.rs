@@ -23,7 +23,7 @@ use staging::{Staging, make_dirs};
 
 use crate::{
     event::Key,
-    fault,
+    fault, folder,
     journal::{
         record::{Change, FileName, FileOp},
         segment::may_pass,
@@ -101,9 +101,7 @@ impl TaskFiles {
     /// removed: their owners can publish no static file any more.
     pub fn open(logs_dir: &Path, state_name: &str, epoch: u64, open_max: usize) -> Result<Self, FilesError> {
         let fail = |action| move |source| FilesError { action, path: logs_dir.to_owned(), source };
-        let mut builder = std::fs::DirBuilder::new();
-        std::os::unix::fs::DirBuilderExt::mode(builder.recursive(true), DIR_MODE);
-        builder.create(logs_dir).map_err(fail("create"))?;
+        folder::make(logs_dir, DIR_MODE).map_err(fail("create"))?;
         let root = Dir::open_ambient_dir(logs_dir, ambient_authority()).map_err(fail("open"))?;
         let root_file = File::open(logs_dir).map_err(fail("open"))?;
         let own = Path::new(layout::STATE_DIR).join(state_name);

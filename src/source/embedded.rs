@@ -7,9 +7,9 @@
 //! operators' requests.
 
 use std::{
-    fs::{DirBuilder, File, OpenOptions, Permissions},
+    fs::{File, OpenOptions, Permissions},
     io,
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
+    os::unix::fs::{OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -327,7 +327,7 @@ impl Drop for Held {
 }
 
 fn make_dir(path: &Path) -> Result<(), SourceError> {
-    let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
+    let made = crate::folder::make(path, 0o700);
     made.and_then(|()| std::fs::set_permissions(path, Permissions::from_mode(0o700))).map_err(io_error("make", path))
 }
 

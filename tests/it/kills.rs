@@ -28,7 +28,8 @@ fn rig() -> Option<Rig> {
     Rig::redis().map(chain)
 }
 
-fn chain(rig: Rig) -> Rig {
+/// Adds a chain in which everything happens that can: redaction, extra files, drops, quarantine.
+pub(crate) fn chain(rig: Rig) -> Rig {
     let rig = rig.with_bundled(&["redact", "transcript"]);
     let guest = |mode: &str, name: &str| {
         let sidecar = format!(

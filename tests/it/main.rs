@@ -35,6 +35,7 @@ mod plugin_files;
 mod plugin_reading;
 mod plugins;
 mod position_protocol;
+mod power_loss;
 mod recycling;
 mod redis_faults;
 mod redis_server;
