@@ -103,12 +103,11 @@ fn with_key() -> Redactor {
 
 /// A text in so many pieces, cut anywhere in `range`.
 fn cut<'a>(text: &'a str, range: &Range<usize>, count: usize, random: &mut Random) -> Vec<&'a str> {
+    let mut places: Vec<usize> =
+        (range.start + 1..range.end.min(text.len())).filter(|at| text.is_char_boundary(*at)).collect();
     let mut cuts: Vec<usize> = Vec::new();
-    while cuts.len() < count.min(range.len()) - 1 {
-        let at = range.start + 1 + random.below(range.len() - 1);
-        if text.is_char_boundary(at) && !cuts.contains(&at) {
-            cuts.push(at);
-        }
+    while cuts.len() < count - 1 && !places.is_empty() {
+        cuts.push(places.swap_remove(random.below(places.len())));
     }
     cuts.sort_unstable();
     at_cuts(text, &cuts)
