@@ -67,6 +67,8 @@ fn assigned(names: &Names, text: &str, from: usize, to: usize, name: Name, edge:
     let begin = from - usize::from(is_tag(bytes, from));
     match separator(bytes, from, to) {
         Separator::None => {}
+        // A name alone is public, and what it leaves tells the next text of it.
+        Separator::Unfinished if to == bytes.len() => {}
         Separator::Unfinished if edge == Edge::Open => {
             let gap = part(text, to..).trim_start_matches(['"', '\'', '`', '\\', ']', ' ', '\t']);
             // A blank after an option stands where its separator would.

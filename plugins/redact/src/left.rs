@@ -93,11 +93,10 @@ fn escape_at_end(text: &[u8], floor: usize) -> Option<Range<usize>> {
 
 /// Where the last program of a command line ends.
 fn programs_end(text: &[u8], line: usize) -> Option<usize> {
-    // Every program's name has one of these three; few lines have all that it takes to be looked at.
-    let mut letters = memchr::memchr3_iter(b'q', b'b', b'u', &text[line..]).peekable();
-    letters.peek()?;
-    let at = |at: usize| PROGRAMS.iter().find(|program| text[at..].starts_with(program.as_bytes()));
-    (line..text.len()).rev().find_map(|start| at(start).map(|program| start + program.len()))
+    let begins = |pair: &[u8]| matches!(pair, b"ss" | b"my" | b"ma" | b"cu");
+    let named = |at: usize| PROGRAMS.iter().find(|program| text[at..].starts_with(program.as_bytes()));
+    let mut starts = text[line..].windows(2).enumerate().rev().filter(|(_, pair)| begins(pair));
+    starts.find_map(|(at, _)| named(line + at).map(|program| line + at + program.len()))
 }
 
 fn blank_but_programs(line: &[u8], out: &mut String) {

@@ -138,6 +138,15 @@ const STEMS: &[&str] = &[
     "cookie",
 ];
 
+/// What stands in names: one look at a table instead of five comparisons for every byte around a stem.
+static NAME_BYTES: [bool; 256] = {
+    let (mut table, mut byte) = ([false; 256], 0);
+    while byte < table.len() {
+        table[byte] = (byte as u8).is_ascii_alphanumeric() || matches!(byte as u8, b'_' | b'-' | b'.');
+        byte += 1;
+    }
+    table
+};
 /// Longest name looked at, to each side of its stem, in bytes.
 pub(crate) const SIDE_MAX: usize = 64;
 /// Code of names that the configuration added.
@@ -230,9 +239,19 @@ impl Names {
         match raw.get(to) {
             // By far the most frequent: a word in prose, a plural.
             Some(b' ' | b',' | b'.' | b')') if !matches!(assigns(raw, from, to), Some(true)) => false,
-            Some(b'"') | None => self.classify(&raw[from..to]).is_some(),
-            Some(_) => assigns(raw, from, to).unwrap_or(true) && self.classify(&raw[from..to]).is_some(),
+            Some(b'"') | None => self.announces(raw, from, to),
+            Some(_) => assigns(raw, from, to).unwrap_or(true) && self.announces(raw, from, to),
         }
+    }
+
+    /// Whether undecoded text at `from..to` is a name; of an escape before it the last letters look like its first.
+    fn announces(&self, raw: &[u8], from: usize, to: usize) -> bool {
+        let escape = match raw[from..to].first() {
+            Some(b'u') => 5,
+            _ => 1,
+        };
+        let escaped = raw[..from].ends_with(b"\\").then(|| raw.get(from + escape..to)).flatten();
+        self.classify(&raw[from..to]).is_some() || escaped.is_some_and(|name| self.classify(name).is_some())
     }
 
     fn is_disabled(&self, code: &str) -> bool {
@@ -265,6 +284,7 @@ impl Letters {
 }
 
 /// The name around a stem: letters, digits and separators.
+#[inline]
 pub(crate) fn around(bytes: &[u8], start: usize, end: usize) -> (usize, usize) {
     let before = bytes[start.saturating_sub(SIDE_MAX)..start].iter().rev();
     let from = start - before.take_while(|byte| is_name_byte(**byte)).count();
@@ -274,9 +294,10 @@ pub(crate) fn around(bytes: &[u8], start: usize, end: usize) -> (usize, usize) {
 }
 
 /// Whether what follows a name may assign to it; `None` when the text ends before that is known.
+#[inline]
 fn assigns(bytes: &[u8], from: usize, to: usize) -> Option<bool> {
     let rest = &bytes[to..];
-    let closers = rest.iter().take(8).take_while(|byte| b"\"'`\\]".contains(byte)).count();
+    let closers = rest.iter().take(8).take_while(|byte| matches!(byte, b'"' | b'\'' | b'`' | b'\\' | b']')).count();
     let (closed, rest) = rest.split_at(closers);
     let spaces = rest.iter().take(16).take_while(|byte| matches!(byte, b' ' | b'\t')).count();
     let next = rest.get(spaces)?;
@@ -290,7 +311,7 @@ fn assigns(bytes: &[u8], from: usize, to: usize) -> Option<bool> {
 }
 
 pub(crate) fn is_name_byte(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.')
+    NAME_BYTES[usize::from(byte)]
 }
 
 /// Whether the last `length` bytes begin a part of a name: after a separator, or a capital after a small letter.
