@@ -62,4 +62,6 @@ pub mod author;
 pub mod cli;
 pub mod client;
 pub mod demo;
+pub mod doctor;
 pub mod publish;
+pub mod verify;

@@ -60,9 +60,14 @@ pub const EPOCH: &str = "task_logger_epoch";
 pub const UPTIME_SECONDS: &str = "task_logger_uptime_seconds";
 /// Number of reasons why events are not taken in.
 pub const BLOCKED: &str = "task_logger_blocked";
+/// 1 while events are not taken in because of a `part`, one of [`BLOCKING_PARTS`].
+pub const BLOCKED_BY: &str = "task_logger_blocked_by";
 
 // The only values of the `kind` label besides [`OTHER`].
 pub use crate::event::KINDS;
+
+/// The values of the `part` label: everything that [`Status::set_blocked`](crate::status::Status::set_blocked) is told of.
+pub const BLOCKING_PARTS: [&str; 8] = ["backlog", "disk", "files", "plugins", "publish", "read", "standby", "stream"];
 
 /// The values of the `reason` label besides [`OTHER`].
 pub const DEAD_REASONS: [&str; 11] = [
@@ -111,4 +116,9 @@ pub(super) fn describe() {
     describe_gauge!(EPOCH, Unit::Count, "Epoch of the ownership, 0 for a standby");
     describe_gauge!(UPTIME_SECONDS, Unit::Seconds, "Seconds since the process started");
     describe_gauge!(BLOCKED, Unit::Count, "Number of reasons why events are not taken in");
+    describe_gauge!(
+        BLOCKED_BY,
+        Unit::Count,
+        "1 while events are not taken in because of this part; `standby` is no fault"
+    );
 }

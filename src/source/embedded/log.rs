@@ -13,6 +13,7 @@ use super::{
 use crate::{
     event::StreamId,
     journal::segment::{self, SegmentError, SegmentWriter},
+    metrics,
     source::{Fields, SourceError},
 };
 
@@ -165,7 +166,7 @@ impl Log {
             let result = match begun {
                 Ok((durable, file)) => {
                     drop(state);
-                    let synced = file.sync_data();
+                    let synced = file.sync_data().inspect_err(metrics::sync_failed);
                     state = lock(&self.state);
                     match synced {
                         Ok(()) => {

@@ -14,6 +14,7 @@ use super::{Held, cursor, cursor::Cursor, io_error, lock};
 use crate::{
     event::StreamId,
     journal::Durable,
+    metrics,
     source::{DeadLetter, Publisher, SourceError, letter},
 };
 
@@ -94,7 +95,7 @@ impl PositionFile {
     }
 
     pub(super) fn sync(&mut self) -> io::Result<()> {
-        self.file.as_ref().map_or(Ok(()), File::sync_data)
+        self.file.as_ref().map_or(Ok(()), File::sync_data).inspect_err(metrics::sync_failed)
     }
 }
 
