@@ -99,6 +99,10 @@ impl Meters {
         };
         let memory = gauge!(series.memory, "plugin" => label());
         memory.set(0.0);
+        // Shown from the start: what first appears with its first failure looks like none.
+        for class in Class::ALL {
+            counter!(series.failures, "plugin" => label(), "class" => class.as_str()).increment(0);
+        }
         Self {
             calls: Counted::new(counter!(series.calls, "plugin" => label())),
             seconds: histogram!(series.seconds, "plugin" => label()),

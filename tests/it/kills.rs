@@ -83,7 +83,7 @@ fn settle(rig: &Rig, nodes: Vec<Node>) {
 /// Proves what is left, and that nothing of a secret is.
 fn look(rig: &Rig, stream: &Stream) {
     eprintln!("{}: {} entries, {} dead letters", rig.root().display(), stream.entries.len(), stream.dead.len());
-    stream.prove(&rig.logs(), EXTRAS);
+    stream.prove(rig, EXTRAS);
     for canary in CANARIES {
         assert_eq!(files_with(&rig.logs(), canary), Vec::<std::path::PathBuf>::new(), "{canary}");
     }
@@ -120,7 +120,7 @@ fn one_writer_when_a_paused_owner_wakes_after_a_take_over() {
 }
 
 /// Where the journal stands that a killed process left: read from its files alone.
-fn journaled(rig: &Rig) -> Position {
+pub(crate) fn journaled(rig: &Rig) -> Position {
     let found = Found::look(&rig.root().join("state/redis-task_events")).unwrap();
     let mut position = found.checkpoint.as_ref().map(|checkpoint| checkpoint.position.clone()).unwrap_or_default();
     let replayed = found.replay(|_, record| -> Result<(), JournalError> {

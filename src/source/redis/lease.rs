@@ -14,7 +14,10 @@ use redis::{Cmd, Value, cmd};
 use serde::{Deserialize, Serialize};
 
 use super::{Shared, connect::Control, lock, reply};
-use crate::source::{Lease, OwnRequest, SourceError};
+use crate::{
+    fault,
+    source::{Lease, OwnRequest, SourceError},
+};
 
 /// How long a lease outlives its owner.
 const TTL: Duration = Duration::from_secs(5);
@@ -71,6 +74,7 @@ enum Seen {
 
 /// Takes the lease with a new epoch; `None`: another process has it.
 pub(super) fn acquire(shared: &Arc<Shared>, request: &OwnRequest) -> Result<Option<(u64, RedisLease)>, SourceError> {
+    fault::point("lease::take").map_err(SourceError::interrupted)?;
     let mut control = Control::new(Arc::clone(&shared.server), TIMEOUT);
     let value = note(request)?;
     loop {
@@ -82,6 +86,7 @@ pub(super) fn acquire(shared: &Arc<Shared>, request: &OwnRequest) -> Result<Opti
         let sent = Instant::now();
         // Nil: somebody else was quicker; the next look says who.
         if execute(&mut control, &[set_lease(shared, &value), set_epoch(shared, epoch)])? {
+            fault::pass("lease::taken");
             return Ok(Some((epoch, RedisLease::hold(shared, value, epoch, sent)?)));
         }
     }
@@ -248,6 +253,7 @@ impl State {
     }
 
     fn renew(&self, control: &mut Control) -> Result<Seen, SourceError> {
+        fault::point("lease::renew").map_err(SourceError::interrupted)?;
         let (held, epoch) = watch(&self.shared, control)?;
         let commands = match held {
             Some(held) if held == self.value => {
@@ -268,6 +274,7 @@ impl State {
 
     /// Deletes the lease if it is still ours.
     fn give_up(&self, control: &mut Control) -> Result<(), SourceError> {
+        fault::point("lease::release").map_err(SourceError::interrupted)?;
         let (held, _) = watch(&self.shared, control)?;
         if held.is_some_and(|held| held == self.value) {
             let mut delete = cmd("DEL");
