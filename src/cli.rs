@@ -9,8 +9,10 @@ use crate::config::{SETTINGS, Setting, Unset};
 
 mod doctor;
 mod plugin;
+mod verify;
 
 pub use plugin::{Bench, Events, Password, PluginCommand, Replay, Trial};
+pub use verify::Verify;
 
 /// What was asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,6 +55,8 @@ pub enum Action {
     Plugin(PluginCommand),
     /// Run a recorded task through another set of plugins.
     Replay(Replay),
+    /// Compare a stream with its files.
+    Verify(Verify),
     /// The child process that compiles a component.
     CompileComponent,
 }
@@ -96,6 +100,7 @@ fn action(matches: &ArgMatches) -> Action {
         Some(("doctor", matches)) => doctor::read(matches),
         Some(("plugin", matches)) => Action::Plugin(plugin::read(matches)),
         Some(("replay", matches)) => Action::Replay(plugin::read_replay(matches)),
+        Some(("verify", matches)) => Action::Verify(verify::read(matches)),
         Some(("compile-component", _)) => Action::CompileComponent,
         _ => Action::Serve,
     }
@@ -162,6 +167,7 @@ pub fn command() -> Command {
             doctor,
             plugin,
             replay,
+            with_settings(verify::grammar(), None),
             compile,
         ])
 }
@@ -194,6 +200,7 @@ fn arguments(setting: &Setting) -> Vec<Arg> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::event::StreamId;
 
     fn parsed(line: &str) -> Invocation {
         parse(line.split_whitespace().map(OsString::from)).unwrap()
@@ -272,6 +279,16 @@ mod tests {
                 "replay t-1 --plugins a:b --out o --json",
                 Action::Replay(Replay { task: "t-1".into(), plugins: "a:b".into(), out: "o".into(), json: true }),
             ),
+            (
+                "verify --json --task t-1 --limit 3 --content --since 5-0",
+                Action::Verify(Verify {
+                    json: true,
+                    task: Some("t-1".into()),
+                    limit: 3,
+                    content: true,
+                    since: Some(StreamId { ms: 5, seq: 0 }),
+                }),
+            ),
             ("compile-component --any thing", Action::CompileComponent),
         ] {
             assert_eq!(parsed(&format!("task-logger {line}")).action, action, "{line}");
@@ -290,6 +307,7 @@ mod tests {
             "plugin new --lang cobol p",
             "plugin run p.wasm",
             "replay t",
+            "verify --since yesterday",
         ] {
             let args = format!("task-logger {line}");
             assert!(parse(args.split_whitespace().map(OsString::from)).is_err(), "{line}");

@@ -64,3 +64,4 @@ pub mod client;
 pub mod demo;
 pub mod doctor;
 pub mod publish;
+pub mod verify;

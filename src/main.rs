@@ -11,7 +11,7 @@ use task_logger::{
     demo, doctor, plugin, publish,
     service::Service,
     shutdown::{self, Signals},
-    telemetry,
+    telemetry, verify,
 };
 use tracing::{Level, info, warn};
 
@@ -56,6 +56,9 @@ fn main() -> ExitCode {
         Action::Plugin(PluginCommand::Ls { json }) => asked(client::plugins(&target, json, out)),
         Action::Plugin(PluginCommand::Forget { name }) => asked(client::forget(&target, &name, out)),
         Action::Plugin(command) => author::run(&config, &command, out).map_err(Into::into),
+        Action::Verify(what) => {
+            Ok(verify::run(&config, &what, out).unwrap_or_else(|error| failed(&error, error.exit_code())))
+        }
         Action::Replay(replay) => author::replay(config, &replay, out).map_err(Into::into),
     };
     done.unwrap_or_else(|error| failed(&*error, ExitCode::FAILURE))

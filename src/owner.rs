@@ -23,6 +23,7 @@ use crate::{
     config::Config,
     decode::RecordedGaps,
     ending::{Cause, Ending},
+    event::StreamId,
     journal::{self, Journal, JournalError},
     lane::Lane,
     metrics::DataPath,
@@ -162,6 +163,10 @@ impl Owner {
             publisher.publish(&journal::recovered(epoch, position))?;
         }
         let position = reader.start(recovered.position.as_ref())?;
+        if recovered.position.is_none() && position.high > StreamId::MIN {
+            recover::note_beginning(dir, position.high)
+                .map_err(|source| StartError::State { path: dir.to_owned(), source })?;
+        }
         let role = Role { role: "owner", epoch, stream: self.stream.describe() };
         self.status.role.store(Arc::new(role));
 

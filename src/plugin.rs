@@ -43,6 +43,8 @@ mod state;
 
 pub mod workbench;
 
+/// What is wrong with a sidecar's text, in a line without the text.
+pub(crate) use self::sidecar::told as sidecar_told;
 pub use self::{
     chain::LaneChain,
     compile::{CompileLimits, SUBCOMMAND as COMPILE_SUBCOMMAND, compile_child},

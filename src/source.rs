@@ -16,6 +16,7 @@ use crate::{
 
 pub mod embedded;
 pub mod redis;
+pub mod walk;
 
 mod letter;
 

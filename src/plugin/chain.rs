@@ -374,7 +374,7 @@ impl LaneChain {
                 plugin.meters().counted(&staged.counts);
                 match self.live.runtime().sink() {
                     Some(sink) => sink.committed(&plugin.identity, &staged),
-                    None => staged.logs.iter().for_each(|(level, line)| say(plugin, *level, line)),
+                    None => staged.logs.iter().for_each(|(level, line)| say_some(plugin, *level, line)),
                 }
                 let effects = &mut decided.effects;
                 if let Some(state) = staged.state {
@@ -393,6 +393,24 @@ impl LaneChain {
             Slot::Gone(outcome) => outcome,
         }));
     }
+}
+
+/// The same within what a second has room for; what is left out is told with the next line that is not.
+fn say_some(plugin: &Plugin, level: Level, line: &str) {
+    let is_wanted = match level {
+        Level::Debug => tracing::enabled!(tracing::Level::DEBUG),
+        Level::Info => tracing::enabled!(tracing::Level::INFO),
+        Level::Warn | Level::Error => true,
+    };
+    if !is_wanted {
+        return;
+    }
+    let Some(omitted) = plugin.meters().may_log(Instant::now()) else { return };
+    if omitted > 0 {
+        let name = &**plugin.name();
+        tracing::warn!(plugin = name, omitted, "the plugin logs too much: lines were left out");
+    }
+    say(plugin, level, line);
 }
 
 /// A guest's line in the service's log, under the plugin's name.

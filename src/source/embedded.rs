@@ -1,5 +1,5 @@
 //! The embedded stream: an own log in `STREAM_DIR` for a service without Redis. In reading order: `log` appends with one sync
-//! for all who append at once, `cursor` reads entries back, `reader` and `publish` are the owner's two sides.
+//! for all who append at once, `cursor` reads entries back, `reader` and `publish` are the owner's two sides, `walk` only looks.
 //!
 //! `STREAM_DIR` (0700) holds `lock` (held with flock by the one process that may append and own) and a folder per stream name:
 //! `epoch`, `position` (what was published), segments `NNN.log`, and `dead/` with the dead letters' segments.
@@ -30,11 +30,13 @@ mod cursor;
 mod reader;
 
 mod publish;
+mod walk;
 
 pub use cursor::Cursor;
 use log::Log;
 use publish::{EmbeddedPublisher, PositionFile};
 use reader::EmbeddedReader;
+pub use walk::EmbeddedWalk;
 
 /// Dead letters are few: small segments.
 const DEAD_SEGMENT_BYTES: u64 = 4 << 20;

@@ -43,3 +43,13 @@ pub(super) fn original(copy: &Entry) -> Option<StreamId> {
     let (_, id) = copy.fields.iter().find(|(name, _)| &name[..] == b"id")?;
     std::str::from_utf8(id).ok()?.parse().ok()
 }
+
+/// The original fields; `None` where the copy says that they are not kept.
+pub(super) fn originals(copy: &Entry) -> Option<Fields> {
+    if copy.fields.iter().any(|(name, _)| &name[..] == b"fields") {
+        return None;
+    }
+    let original =
+        |(name, value): &(Bytes, Bytes)| name.starts_with(FIELD_PREFIX).then(|| (name.slice(2..), value.clone()));
+    Some(copy.fields.iter().filter_map(original).collect())
+}

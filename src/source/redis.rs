@@ -1,7 +1,7 @@
 //! The Redis stream. The position lives in the journal; the consumer group is where it is published, for other tools and for
 //! the next owner. In reading order: `connect` reaches the server, `reply` takes its answers apart, `lease` makes an
 //! owner, `reader` reads by XREAD (`wire` without a copy), `publish` moves the group and `dead` copies dead
-//! letters under the epoch's guard, `backlog` counts what is left. Baseline: Redis 6.2.
+//! letters under the epoch's guard, `backlog` counts what is left, `walk` only looks. Baseline: Redis 6.2.
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -32,6 +32,7 @@ mod wire;
 mod backlog;
 mod dead;
 mod publish;
+mod walk;
 
 mod facts;
 

@@ -44,4 +44,7 @@ mod swap;
 mod thousand_swaps;
 mod tidy;
 mod trust;
+mod typed_password;
+mod verify;
+mod verify_live;
 mod wear;
