@@ -62,6 +62,8 @@ pub(super) struct RedisReader {
     repeats: Vec<Seen>,
     /// Whether it is to be seen that the stream is still the one that was read.
     doubted: bool,
+    /// The last id that was read when it last was seen to be. What was read since may be another stream's.
+    anchor: StreamId,
 }
 
 /// What a look at the stream's counters says.
@@ -94,13 +96,14 @@ impl RedisReader {
             recent,
             repeats: Vec::new(),
             doubted: true,
+            anchor: StreamId::MIN,
         }
     }
 
     fn go_to(&mut self, position: &Position) {
         self.incarnation = position.incarnation;
         self.recent.set_incarnation(position.incarnation);
-        self.last = position.high;
+        (self.last, self.anchor) = (position.high, position.high);
         self.holes = position.holes.iter().copied().collect();
         self.seen = position.read.map(|read| read + position.above + position.holes.len() as u64);
         self.drop_data();

@@ -57,8 +57,12 @@ impl RedisReader {
             return Ok(false);
         }
         let added = info.and_then(|info| info.count("entries-added"));
-        let fell = self.seen.zip(added).is_some_and(|(seen, added)| added < seen);
-        if !self.doubted && !fell {
+        // Fewer than we counted: it was made anew, whatever its ids are now. What we read last may be of the new one.
+        if !self.recent.is_empty() && self.seen.zip(added).is_some_and(|(seen, added)| added < seen) {
+            return Ok(false);
+        }
+        if !self.doubted {
+            self.anchor = self.last;
             return Ok(true);
         }
         // A replica that was behind and got new entries since may have ids above ours, and below, too. The last entry that we read
@@ -72,7 +76,9 @@ impl RedisReader {
             // What stands there comes behind it.
             _ => true,
         };
-        self.doubted = !is_same;
+        if is_same {
+            (self.doubted, self.anchor) = (false, self.last);
+        }
         Ok(is_same)
     }
 
@@ -114,12 +120,12 @@ impl RedisReader {
         }
     }
 
-    /// The newest entry that was read lately and stands in the stream as it did.
+    /// The newest entry that was read while the stream was known to be the same, and that stands in it as it did.
     fn parting(&mut self) -> Result<Option<StreamId>, SourceError> {
         let Some(info) = self.shared.stream_info(&mut self.control)? else { return Ok(None) };
         let Some(first) = first_entry(&info) else { return Ok(None) };
         let mut known = self.recent.sorted();
-        known.retain(|(id, _)| *id >= first);
+        known.retain(|(id, _)| (first..=self.anchor).contains(id));
         let (mut low, mut high, mut found) = (0, known.len(), None);
         while low < high {
             let middle = low + (high - low) / 2;
