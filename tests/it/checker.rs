@@ -117,6 +117,9 @@ impl Stream {
         let ids: HashSet<Id> = self.entries.iter().map(|entry| entry.id).collect();
         self.entries.extend(earlier.entries.iter().filter(|entry| !ids.contains(&entry.id)).cloned());
         self.entries.sort_by_key(|entry| entry.id);
+        // A letter was compared with its entry as long as that was there.
+        let whole: HashSet<Id> = earlier.dead.iter().filter(|letter| letter.whole).map(|letter| letter.id).collect();
+        self.dead.iter_mut().for_each(|letter| letter.whole |= whole.contains(&letter.id));
         self
     }
 

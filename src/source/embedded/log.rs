@@ -313,7 +313,11 @@ impl Log {
                     state.broken = Some(failure.clone());
                     return Err(failure.into_source_error());
                 }
-                writer.next_sequence()
+                // Readers may have it, whether or not the new segment can be made.
+                let (sequence, tail) = (writer.next_sequence() - 1, writer.tail());
+                state.durable = Durable { sequence, last: state.last, segment: state.segment, tail };
+                self.moved.notify_all();
+                sequence + 1
             }
             None => 1,
         };

@@ -133,7 +133,9 @@ fn states_that_are_lost_spoiled_or_old_take_nothing_away() {
         old.iter().for_each(|(bytes, path)| fs::write(path, bytes).unwrap());
         goes_on(&mut world, "states were old");
         assert!(world.node().log().contains("older than the files"), "{}", world.node().log());
-        world.end();
+        // Not by `verify`: the spoiled states of tasks that nothing happened to since are what it would tell, rightly.
+        stop(&mut world);
+        assert_eq!(world.defects(), []);
     }
 }
 
