@@ -9,7 +9,7 @@ use crate::{
     route::Envelope,
 };
 
-mod timestamp;
+pub(crate) mod timestamp;
 
 /// Longest suffix of a kind, in characters.
 const SUFFIX_MAX: usize = 64;

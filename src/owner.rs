@@ -20,9 +20,11 @@ use crate::{
         publish::Publishing,
         table::Table,
     },
+    condemned::{Condemned, Hearing, Sentence},
     config::Config,
     decode::RecordedGaps,
     ending::{Cause, Ending},
+    event::StreamId,
     journal::{self, Journal, JournalError, replay::Checkpoint},
     lane::Lane,
     metrics::DataPath,
@@ -32,11 +34,12 @@ use crate::{
     recover::{self, RecoverError},
     source::{OwnRequest, Owned, SourceError, Stream},
     status::{Role, Status},
+    suspicion::Suspicion,
     window::Window,
 };
 
 /// How often a standby asks for the stream.
-const ASK_EVERY: Duration = Duration::from_millis(500);
+const ASK_EVERY: Duration = Duration::from_millis(250);
 /// Batches of entries on their way to a lane. Their bytes are bounded by the window; this is the bound of their number.
 const LANE_QUEUE: usize = 16_384;
 /// Batches of slices on their way to the committer.
@@ -91,10 +94,17 @@ impl Owner {
         while !stop.is_draining() {
             let ended = self.own(stop);
             self.status.set_blocked("owner", None);
+            self.status.set_blocked("dead_letters", None);
+            self.status.set_blocked("suspicion", None);
+            self.status.set_notice("careful", None);
             match ended {
                 Ok(Some(Cause::Fatal(why))) => return Some(why),
                 Ok(Some(Cause::Lost(why))) if !stop.is_draining() => tracing::warn!(why, "ownership lost; standing by"),
                 Ok(_) => {}
+                Err(StartError::Source(error @ SourceError::LettersFull { .. })) => {
+                    tracing::warn!("{error}; trying again");
+                    self.status.set_blocked("dead_letters", Some(error.to_string()));
+                }
                 Err(StartError::Source(error)) if !error.is_fatal() => {
                     tracing::warn!(error = describe(error), "stream cannot be reached; trying again");
                     self.status.set_blocked("stream", Some("the stream cannot be reached".into()));
@@ -127,13 +137,13 @@ impl Owner {
         self.status.set_blocked("standby", None);
         tracing::info!(epoch = owned.epoch, stream = self.stream.describe(), "owning the stream");
         let lease = Arc::clone(&owned.lease);
-        let ended = match self.session(stop, &dir, owned) {
+        let ended = match self.session(stop, &dir, owned, lock.is_some()) {
             // A successor that took over while we started has moved our files away.
             Err(error) if !lease.is_held() => Ok(Some(Cause::Lost(describe(error)))),
             ended => ended,
         };
         // What the threads of this ownership said of themselves ends with them.
-        for part in ["plugins", "read", "disk", "publish"] {
+        for part in ["plugins", "read", "disk", "publish", "suspicion"] {
             self.status.set_blocked(part, None);
         }
         self.status.set_blocked("stream", Some("the stream is not owned".into()));
@@ -154,8 +164,8 @@ impl Owner {
         self.status.set_blocked("standby", Some("another process owns the stream; this one stands by".into()));
     }
 
-    fn session(&self, stop: &Ending, dir: &Path, owned: Owned) -> Result<Option<Cause>, StartError> {
-        let Owned { epoch, lease, mut reader, mut publisher } = owned;
+    fn session(&self, stop: &Ending, dir: &Path, owned: Owned, holds_lock: bool) -> Result<Option<Cause>, StartError> {
+        let Owned { epoch, lease, mut reader, mut publisher, desk } = owned;
         let config = &self.config;
         let name = self.stream.state_name();
         let mut files = TaskFiles::open(&config.logs_dir, &name, epoch, open_files_max())?;
@@ -173,6 +183,18 @@ impl Owner {
                 Checkpoint { epoch, sequence, position: position.clone() }.write(dir)?;
             }
         }
+        if recovered.position.is_none() && position.high > StreamId::MIN {
+            recover::note_beginning(dir, position.high)
+                .map_err(|source| StartError::State { path: dir.to_owned(), source })?;
+        }
+        let condemned = Arc::new(Condemned::new(position.low));
+        let suspicion = Suspicion::begin(dir, &position, holds_lock)
+            .map_err(|source| StartError::State { path: dir.to_owned(), source })?;
+        if let Some((id, deaths)) = suspicion.poison() {
+            tracing::error!(%id, deaths, "the process died of this entry each time that it ran alone: it becomes a dead letter");
+            condemned.condemn(id, Sentence::poison(deaths));
+        }
+        let suspicion = Arc::new(suspicion);
         let role = Role { role: "owner", epoch, stream: self.stream.describe() };
         self.status.role.store(Arc::new(role));
 
@@ -226,6 +248,7 @@ impl Owner {
         };
         let publishing = Publishing {
             publisher,
+            condemned: Arc::clone(&condemned),
             status: Arc::clone(&self.status),
             metrics: Arc::clone(&self.metrics),
             ending: Arc::clone(&ending),
@@ -235,7 +258,8 @@ impl Owner {
         for (number, checkpointed) in checkpointed.iter().enumerate() {
             let (entries_in, entries) = sync_channel(LANE_QUEUE);
             reading_lanes.push(entries_in);
-            lanes.push((self.lane(number, checkpointed, &surplus, &ending), entries, slices_in.clone()));
+            let lane = self.lane(number, checkpointed, &surplus, &condemned, &ending);
+            lanes.push((lane, entries, slices_in.clone()));
         }
         let reading = Reading {
             reader,
@@ -246,10 +270,13 @@ impl Owner {
             lanes: reading_lanes,
             lost: slices_in,
             batch: config.batch,
+            suspicion: Arc::clone(&suspicion),
             status: Arc::clone(&self.status),
             metrics: Arc::clone(&self.metrics),
             ending: Arc::clone(&ending),
         };
+
+        let hearing = Hearing { desk, condemned, ending: Arc::clone(&ending) };
 
         let mut threads = Threads { ending: Arc::clone(&ending), all: Vec::new() };
         threads.spawn("committer", move || committer.run(slices))?;
@@ -260,6 +287,7 @@ impl Owner {
             threads.spawn("lane", move || lane.run(entries, slices))?;
         }
         threads.spawn("reader", move || reading.run())?;
+        threads.spawn("hearing", move || hearing.run())?;
 
         while !stop.is_draining() && !ending.is_over() {
             stop.wait(Duration::from_millis(100));
@@ -269,16 +297,30 @@ impl Owner {
                 ending.lost("the lease ran out");
             }
         }
+        if stop.is_draining() {
+            suspicion.stopping();
+        }
         ending.drain();
         threads.join();
+        if !ending.has_panicked() {
+            suspicion.ended();
+        }
         lease.release();
         Ok(ending.cause())
     }
 
-    fn lane(&self, number: usize, checkpointed: &Arc<AtomicU64>, surplus: &Arc<Window>, ending: &Arc<Ending>) -> Lane {
+    fn lane(
+        &self,
+        number: usize,
+        checkpointed: &Arc<AtomicU64>,
+        surplus: &Arc<Window>,
+        condemned: &Arc<Condemned>,
+        ending: &Arc<Ending>,
+    ) -> Lane {
         Lane {
             number,
             surplus: Arc::clone(surplus),
+            condemned: Arc::clone(condemned),
             chain: self.host.lane(),
             host: Arc::clone(&self.host),
             logs_dir: self.config.logs_dir.clone(),
@@ -306,7 +348,7 @@ impl Threads {
         let guarded = move || {
             if std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)).is_err() {
                 // Nothing is known of what it held: exit and recover from the journal.
-                ending.fatal(format!("thread {panicking} panicked"));
+                ending.panicked(&panicking);
             }
         };
         match std::thread::Builder::new().name(name.to_owned()).spawn(guarded) {

@@ -11,7 +11,7 @@ use crate::{
         files::{FilesError, TaskFiles},
         table::Table,
     },
-    event::Key,
+    event::{Key, StreamId},
     journal::{
         JournalError,
         record::{Change, FileName, FileOp},
@@ -81,7 +81,7 @@ pub fn recover(
             reason: note.reason,
             code: note.code,
             plugin: note.plugin,
-            attempts: 1,
+            attempts: note.attempts,
         }));
         Ok(())
     })?;
@@ -158,6 +158,19 @@ impl Replay<'_> {
         }
         Ok(Recovering { position: self.position, dead: self.dead, cut })
     }
+}
+
+/// In a state folder: the position that was taken over where this service began on a group that others had read for.
+const BEGAN: &str = "began";
+
+/// Notes where the service began, so that nobody looks for what others had before. Once, when there is no journal yet.
+pub fn note_beginning(state_dir: &Path, at: StreamId) -> std::io::Result<()> {
+    std::fs::write(state_dir.join(BEGAN), format!("{at}\n"))
+}
+
+/// Where it began; `None`: at the stream's first entry, or it was never noted.
+pub fn beginning(state_dir: &Path) -> Option<StreamId> {
+    std::fs::read_to_string(state_dir.join(BEGAN)).ok()?.trim().parse().ok()
 }
 
 /// A stream's state folder, made if missing, mode 0750.

@@ -17,7 +17,7 @@ use crate::{
     config::Config,
     ending::Ending,
     http::{self, HttpParts, Limits, PluginView},
-    metrics::{self, DataPath, Recorder},
+    metrics::{self, DataPath, Recorder, SyncFailures},
     owner::Owner,
     plugin::{CompileLimits, HostConfig, PluginError, PluginHost},
     source::{
@@ -38,6 +38,7 @@ pub struct Service {
     stream: Arc<dyn Stream>,
     host: Arc<PluginHost>,
     recorder: Recorder,
+    sync_failures: SyncFailures,
     listener: TcpListener,
     address: SocketAddr,
 }
@@ -48,6 +49,7 @@ pub struct Running {
     failed: Arc<Mutex<Option<String>>>,
     http_stop: CancellationToken,
     host: Arc<PluginHost>,
+    sync_failures: SyncFailures,
     owner: Option<JoinHandle<()>>,
     watch: Option<JoinHandle<()>>,
     http: Option<JoinHandle<()>>,
@@ -139,7 +141,8 @@ impl Service {
             },
             Arc::clone(&status),
         )?;
-        Ok(Self { config: Arc::new(config), status, stream, host, recorder, listener, address })
+        let sync_failures = SyncFailures::resume(&config.cache_dir, &config.state_dir, recorder.clone());
+        Ok(Self { config: Arc::new(config), status, stream, host, recorder, sync_failures, listener, address })
     }
 
     /// Where HTTP listens.
@@ -169,7 +172,7 @@ impl Service {
         };
         let owner_stop = Arc::clone(&stop);
         let owner = thread("owner", &failed, move || owner.run(&owner_stop));
-        Running { stop, failed, http_stop, host: self.host, owner, watch, http }
+        Running { stop, failed, http_stop, host: self.host, sync_failures: self.sync_failures, owner, watch, http }
     }
 
     fn spawn_http(&self, stop: &CancellationToken, failed: &Arc<Mutex<Option<String>>>) -> Option<JoinHandle<()>> {
@@ -224,10 +227,15 @@ impl Service {
     }
 }
 
-fn open_stream(config: &Config) -> Result<Arc<dyn Stream>, ServiceError> {
+/// The stream that the settings name.
+pub(crate) fn open_stream(config: &Config) -> Result<Arc<dyn Stream>, SourceError> {
+    let letters = config.letters;
     match RedisConfig::of(config) {
-        Some(redis) => Ok(Arc::new(RedisStream::new(redis)?)),
-        None => Ok(Arc::new(EmbeddedStream::open(&config.stream_dir, &config.stream, config.event_max)?)),
+        Some(redis) => Ok(Arc::new(RedisStream::new(redis)?.with_letters(letters))),
+        None => {
+            let stream = EmbeddedStream::open(&config.stream_dir, &config.stream, config.event_max)?;
+            Ok(Arc::new(stream.with_letters(letters)))
+        }
     }
 }
 
@@ -292,6 +300,9 @@ impl Running {
         met &= join(self.http.take(), deadline);
         if met {
             self.host.stop();
+        }
+        if let Err(error) = self.sync_failures.keep() {
+            tracing::warn!(%error, "the count of failed syncs is not kept");
         }
         met
     }

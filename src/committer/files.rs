@@ -19,6 +19,7 @@ use crate::{
     event::Key,
     journal::record::{Change, FileName, FileOp},
     layout::{self, STATE_FILE, WEBHOOKS_DIR, documents::Documents, key_state::KeyState},
+    metrics,
 };
 
 /// A task directory's mode.
@@ -372,8 +373,8 @@ impl TaskFiles {
 
     /// Syncs the whole file system: one call where thousands of files are dirty. A failure must end the process.
     pub fn sync(&self) -> Result<(), FilesError> {
-        let synced = rustix::fs::syncfs(&self.root_file);
-        synced.map_err(|error| FilesError { action: "sync", path: self.logs_dir.clone(), source: error.into() })
+        let synced = rustix::fs::syncfs(&self.root_file).map_err(io::Error::from).inspect_err(metrics::sync_failed);
+        synced.map_err(|source| FilesError { action: "sync", path: self.logs_dir.clone(), source })
     }
 
     /// Closes what was not used for longest when too much is open.

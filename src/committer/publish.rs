@@ -11,6 +11,7 @@ use std::{
 
 use super::{Synced, describe};
 use crate::{
+    condemned::{self, Condemned},
     ending::Ending,
     journal::Durable,
     metrics::DataPath,
@@ -31,6 +32,8 @@ const GROUPS_MAX: usize = 64;
 pub struct Publishing {
     /// The stream.
     pub publisher: Box<dyn Publisher>,
+    /// What was condemned, to say when it is buried.
+    pub condemned: Arc<Condemned>,
     /// To say why nothing moves.
     pub status: Arc<Status>,
     /// Counters.
@@ -68,18 +71,30 @@ impl Publishing {
             }
             let started = Instant::now();
             let dead: Vec<DeadLetter> = all.commits.iter_mut().flat_map(|commit| commit.dead.drain(..)).collect();
-            if !dead.is_empty() && !self.persist("dead letters", |publisher, again| publisher.bury(&dead, again)) {
-                return;
+            if !dead.is_empty() {
+                if !self.persist("dead letters", |publisher, again| publisher.bury(&dead, again)) {
+                    return;
+                }
+                self.count_letters(false);
             }
             let receipt = all.receipt.clone();
             if !self.persist("the position", |publisher, _| publisher.publish(&receipt)) {
                 return;
             }
+            self.condemned.published(&condemned::ids(&dead), receipt.low());
             self.metrics.publish.record(started.elapsed());
             published = Some((receipt, Instant::now()));
             if apply.send(all).is_err() {
                 return;
             }
+        }
+    }
+
+    fn count_letters(&self, full: bool) {
+        self.metrics.letters_full.set(if full { 1.0 } else { 0.0 });
+        if let Some(bytes) = self.publisher.letters_bytes() {
+            #[expect(clippy::cast_precision_loss, reason = "a size")]
+            self.metrics.letters_bytes.set(bytes as f64);
         }
     }
 
@@ -99,6 +114,7 @@ impl Publishing {
                 Ok(()) => {
                     if again {
                         self.status.set_blocked("publish", None);
+                        self.status.set_blocked("dead_letters", None);
                     }
                     return true;
                 }
@@ -111,8 +127,16 @@ impl Publishing {
                     return false;
                 }
                 Err(error) => {
-                    tracing::warn!(error = describe(error), "cannot publish {what}; trying again");
-                    self.status.set_blocked("publish", Some(format!("cannot publish {what} to the stream")));
+                    if matches!(error, SourceError::LettersFull { .. }) {
+                        if !again {
+                            tracing::error!("{error}; nothing is published until then");
+                        }
+                        self.status.set_blocked("dead_letters", Some(error.to_string()));
+                        self.count_letters(true);
+                    } else {
+                        tracing::warn!(error = describe(error), "cannot publish {what}; trying again");
+                        self.status.set_blocked("publish", Some(format!("cannot publish {what} to the stream")));
+                    }
                     again = true;
                     self.ending.wait(pause + pause.mul_f64(fastrand::f64()));
                     pause = (pause * 2).min(BACKOFF.1);

@@ -9,7 +9,7 @@ const TEXT_MAX: usize = 40;
 
 /// Milliseconds since 1970 of `2026-01-31T12:00:00.123456+00:00`, `…Z`, or without an offset (read as UTC). The text may hold
 /// nothing but digits and the signs of these forms, so that one that parses is safe to store.
-pub(super) fn parse(text: &str) -> Option<i64> {
+pub(crate) fn parse(text: &str) -> Option<i64> {
     let plain = |byte: u8| {
         byte.is_ascii_digit() || matches!(byte, b'T' | b't' | b'Z' | b'z' | b':' | b'+' | b'-' | b'.' | b' ')
     };
@@ -24,7 +24,7 @@ pub(super) fn parse(text: &str) -> Option<i64> {
 }
 
 /// The time of an id, as text and in milliseconds; ids beyond the calendar's end count as its end.
-pub(super) fn of_id(id: StreamId) -> (String, i64) {
+pub(crate) fn of_id(id: StreamId) -> (String, i64) {
     let ms = i64::try_from(id.ms).unwrap_or(i64::MAX);
     let timestamp = Timestamp::from_millisecond(ms).unwrap_or(Timestamp::MAX);
     (timestamp.to_string(), timestamp.as_millisecond())

@@ -16,6 +16,8 @@ use std::{
 
 use rustix::fs::{CWD, RenameFlags};
 
+use crate::metrics;
+
 mod scan;
 #[cfg(test)]
 mod tests;
@@ -322,7 +324,7 @@ impl SegmentWriter {
     /// Makes all that is written durable (fdatasync). After a failure nothing is known of it: never sync again, exit and
     /// recover from the file.
     pub fn sync(&self) -> Result<(), SegmentError> {
-        self.file.sync_data().map_err(|source| self.failed("sync", source))
+        self.file.sync_data().inspect_err(metrics::sync_failed).map_err(|source| self.failed("sync", source))
     }
 
     /// A second handle on the file, to sync it from another thread.

@@ -83,7 +83,7 @@ fn settle(rig: &Rig, nodes: Vec<Node>) {
 /// Proves what is left, and that nothing of a secret is.
 fn look(rig: &Rig, stream: &Stream) {
     eprintln!("{}: {} entries, {} dead letters", rig.root().display(), stream.entries.len(), stream.dead.len());
-    stream.prove(&rig.logs(), EXTRAS);
+    stream.prove(rig, EXTRAS);
     for canary in CANARIES {
         assert_eq!(files_with(&rig.logs(), canary), Vec::<std::path::PathBuf>::new(), "{canary}");
     }

@@ -381,6 +381,11 @@ impl Node {
         self.signal(Signal::CONT);
     }
 
+    /// SIGTERM, and no wait.
+    pub(crate) fn ask_to_end(&self) {
+        self.signal(Signal::TERM);
+    }
+
     /// kill -9.
     pub(crate) fn kill(mut self) {
         self.end();
@@ -389,11 +394,6 @@ impl Node {
     /// kill -9; it stays here to be looked at.
     pub(crate) fn strike_dead(&mut self) {
         self.end();
-    }
-
-    /// SIGTERM alone.
-    pub(crate) fn ask_to_end(&self) {
-        self.signal(Signal::TERM);
     }
 
     /// How it ended, if it has.

@@ -24,6 +24,7 @@ use crate::redis_server::RedisServer;
 mod conformance;
 mod embedded_only;
 mod faults;
+mod letters;
 mod redis_only;
 
 /// Far above what anything here takes.

@@ -396,7 +396,12 @@ fn ends_colour(text: &[u8]) -> bool {
 pub(crate) fn strict_boundary(bytes: &[u8], at: usize) -> bool {
     match &bytes[..at] {
         [] => true,
-        [.., last] if !last.is_ascii() || last.is_ascii_whitespace() || b"\"'`=:([{,;&@/|<>".contains(last) => true,
+        [.., last] if !last.is_ascii() || last.is_ascii_whitespace() => true,
+        [
+            ..,
+            b'"' | b'\'' | b'`' | b'=' | b':' | b'(' | b'[' | b'{' | b',' | b';' | b'&' | b'@' | b'/' | b'|' | b'<'
+            | b'>',
+        ] => true,
         [.., b'\\', b'n' | b't' | b'r'] => true,
         before => ends_colour(before),
     }
