@@ -39,7 +39,7 @@ use crate::{
 };
 
 /// How often a standby asks for the stream.
-const ASK_EVERY: Duration = Duration::from_millis(500);
+const ASK_EVERY: Duration = Duration::from_millis(250);
 /// Batches of entries on their way to a lane. Their bytes are bounded by the window; this is the bound of their number.
 const LANE_QUEUE: usize = 16_384;
 /// Batches of slices on their way to the committer.
@@ -165,7 +165,7 @@ impl Owner {
             ended => ended,
         };
         // What the threads of this ownership said of themselves ends with them.
-        for part in ["plugins", "read", "disk", "publish"] {
+        for part in ["plugins", "read", "disk", "publish", "suspicion"] {
             self.status.set_blocked(part, None);
         }
         self.status.set_blocked("stream", Some("the stream is not owned".into()));

@@ -128,18 +128,18 @@ impl Reading {
             lock_tracker(&self.tracker).set_read(added);
         }
         match self.suspicion.mode() {
-            Mode::Calm => self.route(batch.entries),
+            Mode::Calm => self.route(batch.entries, &batch.repeated),
             Mode::Wary => {
                 if let Some(last) = batch.entries.last().map(|entry| entry.id) {
                     let low = lock_tracker(&self.tracker).low();
                     self.noted(|suspicion| suspicion.taken(last, low))?;
                 }
-                self.route(batch.entries)
+                self.route(batch.entries, &batch.repeated)
             }
             Mode::Careful => {
                 self.status.set_notice("careful", Some(CAREFUL.to_owned()));
                 for entry in batch.entries {
-                    self.alone(entry)?;
+                    self.alone(entry, &batch.repeated)?;
                 }
                 if self.suspicion.mode() != Mode::Careful {
                     self.status.set_notice("careful", None);
@@ -150,10 +150,10 @@ impl Reading {
     }
 
     /// Runs one entry with its id noted, and waits until nothing of it is in flight; `None` when it is time to stop.
-    fn alone(&mut self, entry: Entry) -> Option<()> {
+    fn alone(&mut self, entry: Entry, repeated: &[StreamId]) -> Option<()> {
         let (id, low) = (entry.id, lock_tracker(&self.tracker).low());
         self.noted(|suspicion| suspicion.in_hand(id, low))?;
-        self.route(vec![entry])?;
+        self.route(vec![entry], repeated)?;
         while !self.window.wait_empty(ALONE_WAIT) {
             if self.ending.is_draining() {
                 return None;
@@ -177,8 +177,8 @@ impl Reading {
         Some(())
     }
 
-    /// Notes entries in the position and sends each to its lane; `None` when a lane is gone.
-    fn route(&mut self, entries: Vec<Entry>) -> Option<()> {
+    /// Notes entries in the position and sends each to its lane, but those whose effect is committed; `None` when a lane is gone.
+    fn route(&mut self, entries: Vec<Entry>, committed: &[StreamId]) -> Option<()> {
         let mut routed: Vec<Vec<Entry>> = vec![Vec::new(); self.lanes.len()];
         let (mut bytes, mut repeated) = (0, Vec::new());
         {
@@ -188,7 +188,7 @@ impl Reading {
                     self.metrics.duplicate.increment(1);
                     continue;
                 }
-                if batch.repeated.binary_search(&entry.id).is_ok() {
+                if committed.binary_search(&entry.id).is_ok() {
                     self.metrics.duplicate.increment(1);
                     repeated.push(entry.id);
                     continue;

@@ -60,7 +60,7 @@ fn what_is_decided_is_published_what_is_held_stays_a_hole_and_the_stream_is_give
     rig.wait_published(&mut redis);
     node.terminate();
     assert!(rig.read("held/03-agent-output.jsonl").contains(&held));
-    crate::checker::Stream::of_redis(&mut redis).prove(&rig.logs(), &[]);
+    crate::checker::Stream::of_redis(&mut redis).prove(&rig, &[]);
 }
 
 #[test]

@@ -432,11 +432,6 @@ impl Node {
         self.end();
     }
 
-    /// SIGTERM alone.
-    pub(crate) fn ask_to_end(&self) {
-        self.signal(Signal::TERM);
-    }
-
     /// How it ended, if it has.
     pub(crate) fn ended(&mut self) -> Option<ExitStatus> {
         self.child.try_wait().unwrap()

@@ -159,7 +159,7 @@ impl Scene {
         self.node.terminate();
         self.ledger.prove(&self.rig);
         if whole {
-            Stream::of_redis(&mut self.redis).prove(&self.rig.logs(), &[]);
+            Stream::of_redis(&mut self.redis).prove(&self.rig, &[]);
         }
     }
 }
