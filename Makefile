@@ -35,7 +35,7 @@ C_FLAGS := --target=wasm32-wasi -mexec-model=reactor -std=c11 -O2 -Wall -Wextra 
 PYTHON_TOOLS := target/tools/python
 JS_TOOLS := target/tools/js
 
-.PHONY: build setup setup-redis setup-c setup-python setup-js setup-minisign plugins guests conformance $(CONFORMANCE:%=conformance-%) demo serve test test-task-logger bench bench-crossing lint clean help
+.PHONY: build setup setup-redis setup-c setup-python setup-js setup-minisign setup-promtool setup-kubernetes setup-strace plugins guests conformance $(CONFORMANCE:%=conformance-%) demo serve test test-task-logger bench bench-crossing lint clean help
 
 help: ## Show this
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 18
@@ -51,6 +51,12 @@ setup-redis: ## Install redis-server, for tests and benchmark
 		[ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null \
 		&& apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends redis-server; \
 	} || { echo 'redis-server is missing: install it (Debian, Ubuntu: `sudo apt-get install redis-server`)'; exit 1; }
+
+setup-strace: ## Install strace, for the tests of power loss
+	@command -v strace >/dev/null || { \
+		[ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null \
+		&& apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends strace; \
+	} || { echo 'strace is missing: install it (Debian, Ubuntu: `sudo apt-get install strace`)'; exit 1; }
 
 setup-c: setup ## Install clang for WebAssembly, for the conformance guest in C
 	@works() { echo 'int main(void) { return 0; }' | clang --target=wasm32-wasi -x c - -o /dev/null 2>/dev/null; }; \
@@ -81,6 +87,22 @@ setup-minisign: ## Install minisign, to cross-check signatures in tests
 		[ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null \
 		&& apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends minisign; \
 	} || { echo 'minisign is missing: install it (Debian, Ubuntu: `sudo apt-get install minisign`)'; exit 1; }
+
+# Its package would start a server; only this program is taken out of it.
+setup-promtool: ## Fetch promtool, to test the alerts
+	@command -v promtool >/dev/null || test -x target/tools/promtool || { \
+		mkdir -p target/tools/prometheus && cd target/tools/prometheus \
+		&& { [ "$$(id -u)" != 0 ] || apt-get update -q; } && apt-get download -q prometheus \
+		&& dpkg --fsys-tarfile prometheus_*.deb | tar -x --strip-components=3 ./usr/bin/promtool \
+		&& mv promtool .. && cd .. && rm -r prometheus; \
+	} || { echo 'promtool is missing: install it (Debian, Ubuntu: `sudo apt-get install --no-install-recommends prometheus`)'; exit 1; }
+
+# A validator with the schemas of Kubernetes in it: nothing is fetched when it runs.
+setup-kubernetes: setup-python ## Fetch the schemas of Kubernetes, to validate the manifests
+	@test -x target/tools/kubernetes/bin/kubernetes-validate || { \
+		python3 -m venv target/tools/kubernetes \
+		&& target/tools/kubernetes/bin/pip install --quiet --disable-pip-version-check --requirement tests/it/deploy/kubernetes-validate.txt; \
+	} || { echo 'kubernetes-validate cannot be installed from PyPI'; exit 1; }
 
 plugins: setup ## Build the bundled plugins into target/plugins
 	cargo build $(CARGO_FLAGS) --profile plugin --target $(PLUGIN_TARGET) $(PLUGINS:%=-p %)
@@ -148,8 +170,8 @@ serve: build ## Run the service with the bundled plugins and your own in data/pl
 	PLUGINS_DIR="$${PLUGINS_DIR:-target/plugins:data/plugins}" $(BIN) serve
 
 test: ## Run all tests
-	@$(started); $(MAKE) --no-print-directory setup-redis setup-minisign plugins guests conformance; \
-	REQUIRE_REDIS=1 REQUIRE_MINISIGN=1 REQUIRE_GUESTS=1 cargo test $(CARGO_FLAGS) --release --workspace $(FAILPOINTS) -- $(ARGS); \
+	@$(started); $(MAKE) --no-print-directory setup-redis setup-minisign setup-strace setup-promtool setup-kubernetes plugins guests conformance; \
+	REQUIRE_REDIS=1 REQUIRE_MINISIGN=1 REQUIRE_STRACE=1 REQUIRE_PROMTOOL=1 REQUIRE_KUBERNETES=1 REQUIRE_GUESTS=1 cargo test $(CARGO_FLAGS) --release --workspace $(FAILPOINTS) -- $(ARGS); \
 	$(finished)
 
 test-task-logger: test ## The same, under the name of the spec

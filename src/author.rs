@@ -1,14 +1,20 @@
 //! The command line's side of writing plugins: what runs one on an author's desk, as the service would, and says all that it
 //! sees.
 
-use std::{env, io::Write, path::PathBuf, process::ExitCode, time::Duration};
+use std::{
+    env,
+    io::{self, IsTerminal as _, Write},
+    path::PathBuf,
+    process::ExitCode,
+    time::Duration,
+};
 
 use crate::{
     cli::{PluginCommand, Replay},
     client::terminal,
     config::Config,
     event::InvalidId,
-    plugin::workbench::{MeasureError, Refusal, Settings, WorkbenchError},
+    plugin::workbench::{MeasureError, Refusal, Settings, WorkbenchError, size},
     trust::TrustedKeys,
 };
 
@@ -30,6 +36,9 @@ pub use install::InstallError;
 pub use new::NewError;
 pub use replay::ReplayError;
 pub use sign::SignError;
+
+/// A component that compiles for so long that a person wonders, in bytes.
+const SLOW_BYTES: usize = 1 << 20;
 
 /// Why a command could not do what it was asked.
 #[derive(Debug, thiserror::Error)]
@@ -80,6 +89,14 @@ pub enum AuthorError {
 
 /// Does what is asked.
 pub fn run(config: &Config, command: &PluginCommand, out: &mut dyn Write) -> Result<ExitCode, AuthorError> {
+    match done(config, command, out) {
+        // `plugin run … | head` ends well.
+        Err(AuthorError::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => Ok(ExitCode::SUCCESS),
+        done => done,
+    }
+}
+
+fn done(config: &Config, command: &PluginCommand, out: &mut dyn Write) -> Result<ExitCode, AuthorError> {
     match command {
         PluginCommand::New { lang, name, dir } => {
             new::new(lang, name, dir.as_deref(), out)?;
@@ -92,7 +109,7 @@ pub fn run(config: &Config, command: &PluginCommand, out: &mut dyn Write) -> Res
         PluginCommand::Run(ask) => run::run(config, ask, out),
         PluginCommand::Test { file, cases } => {
             let bless = env::var_os("BLESS").is_some_and(|value| value == "1");
-            golden::test(config, file, cases, bless, out)
+            golden::test(config, file, cases.as_deref(), bless, out)
         }
         PluginCommand::Bench(ask) => bench::bench(config, ask, out),
         PluginCommand::Keygen { out: key, password } => Ok(sign::keygen(key, password, out)?),
@@ -117,6 +134,12 @@ fn settings(config: &Config) -> Settings {
         trusted_keys: TrustedKeys::default(),
         // Compiling in this process is the next best thing.
         exe: env::current_exe().ok(),
+        compiling: io::stderr().is_terminal().then_some(|bytes| {
+            if bytes >= SLOW_BYTES {
+                // Only said to pass the time.
+                drop(writeln!(io::stderr(), "compiling {}, which takes some seconds …", size(bytes)));
+            }
+        }),
     }
 }
 

@@ -7,9 +7,12 @@ use clap::{Arg, ArgAction, ArgMatches, Command};
 
 use crate::config::{SETTINGS, Setting, Unset};
 
+mod dlq;
+mod doctor;
 mod plugin;
 mod verify;
 
+pub use dlq::{DlqCommand, Purge, Which};
 pub use plugin::{Bench, Events, Password, PluginCommand, Replay, Trial};
 pub use verify::Verify;
 
@@ -45,12 +48,19 @@ pub enum Action {
     Ls,
     /// Ask whether the service is well.
     Health,
+    /// Look at what the service stands on.
+    Doctor {
+        /// For machines.
+        json: bool,
+    },
     /// Of plugins.
     Plugin(PluginCommand),
     /// Run a recorded task through another set of plugins.
     Replay(Replay),
     /// Compare a stream with its files.
     Verify(Verify),
+    /// Of dead letters.
+    Dlq(DlqCommand),
     /// The child process that compiles a component.
     CompileComponent,
 }
@@ -91,7 +101,9 @@ fn action(matches: &ArgMatches) -> Action {
         Some(("logs", logs)) => Action::Logs { task: text(logs, "task"), follow: logs.get_flag("follow") },
         Some(("ls", _)) => Action::Ls,
         Some(("health", _)) => Action::Health,
+        Some(("doctor", matches)) => doctor::read(matches),
         Some(("plugin", matches)) => Action::Plugin(plugin::read(matches)),
+        Some(("dlq", matches)) => Action::Dlq(dlq::read(matches)),
         Some(("replay", matches)) => Action::Replay(plugin::read_replay(matches)),
         Some(("verify", matches)) => Action::Verify(verify::read(matches)),
         Some(("compile-component", _)) => Action::CompileComponent,
@@ -140,7 +152,9 @@ pub fn command() -> Command {
         .arg(Arg::new("task").value_name("TASK").required(true).help("The task's id"))
         .arg(flag("follow", "Go on as they grow, until the task ends").short('f'));
     let plugin = plugin::grammar(|command, names| with_settings(command, Some(names)));
+    let dlq = dlq::grammar(|command, names| with_settings(command, Some(names)));
     let replay = with_settings(plugin::replay_grammar(), None);
+    let doctor = with_settings(doctor::grammar(), None);
     let compile = Command::new("compile-component")
         .hide(true)
         .arg(Arg::new("rest").num_args(0..).trailing_var_arg(true).allow_hyphen_values(true));
@@ -156,9 +170,11 @@ pub fn command() -> Command {
             logs,
             asking("ls", "List tasks"),
             asking("health", "Ask whether the service is well; status 0 when it is"),
+            doctor,
             plugin,
             replay,
             with_settings(verify::grammar(), None),
+            dlq,
             compile,
         ])
 }
@@ -191,6 +207,7 @@ fn arguments(setting: &Setting) -> Vec<Arg> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::event::StreamId;
 
     fn parsed(line: &str) -> Invocation {
         parse(line.split_whitespace().map(OsString::from)).unwrap()
@@ -233,6 +250,8 @@ mod tests {
             ("logs t-1 -f", Action::Logs { task: "t-1".into(), follow: true }),
             ("ls", Action::Ls),
             ("health", Action::Health),
+            ("doctor", Action::Doctor { json: false }),
+            ("doctor --json --logs-dir l", Action::Doctor { json: true }),
             ("plugin ls", Action::Plugin(PluginCommand::Ls { json: false })),
             ("plugin ls --json", Action::Plugin(PluginCommand::Ls { json: true })),
             ("plugin forget redact", Action::Plugin(PluginCommand::Forget { name: "redact".into() })),
@@ -267,6 +286,31 @@ mod tests {
                 "replay t-1 --plugins a:b --out o --json",
                 Action::Replay(Replay { task: "t-1".into(), plugins: "a:b".into(), out: "o".into(), json: true }),
             ),
+            (
+                "verify --json --task t-1 --limit 3 --content --since 5-0",
+                Action::Verify(Verify {
+                    json: true,
+                    task: Some("t-1".into()),
+                    limit: 3,
+                    content: true,
+                    since: Some(StreamId { ms: 5, seq: 0 }),
+                }),
+            ),
+            ("dlq ls --reason bad_json", {
+                let which = Which { reason: Some("bad_json".into()), ..Which::default() };
+                Action::Dlq(DlqCommand::Ls(which))
+            }),
+            (
+                "dlq purge --before 2026-01-01T00:00:00Z --yes",
+                Action::Dlq(DlqCommand::Purge {
+                    what: Purge::Before("2026-01-01T00:00:00Z".parse().unwrap()),
+                    yes: true,
+                }),
+            ),
+            (
+                "dlq put 5-1",
+                Action::Dlq(DlqCommand::Put { id: "5-1".parse().unwrap(), wait: std::time::Duration::from_secs(10) }),
+            ),
             ("compile-component --any thing", Action::CompileComponent),
         ] {
             assert_eq!(parsed(&format!("task-logger {line}")).action, action, "{line}");
@@ -285,6 +329,12 @@ mod tests {
             "plugin new --lang cobol p",
             "plugin run p.wasm",
             "replay t",
+            "verify --since yesterday",
+            "dlq",
+            "dlq show x",
+            "dlq purge",
+            "dlq purge --all 1-0",
+            "dlq ls --since soon",
         ] {
             let args = format!("task-logger {line}");
             assert!(parse(args.split_whitespace().map(OsString::from)).is_err(), "{line}");

@@ -18,7 +18,7 @@ use crate::config::Secret;
 
 mod logs;
 mod plugin;
-mod table;
+pub(crate) mod table;
 pub(crate) mod terminal;
 
 pub use logs::logs;
@@ -57,7 +57,7 @@ pub enum ClientError {
     #[error("the answer broke off")]
     Broken(#[source] io::Error),
     /// The task is not known.
-    #[error("there is no such task")]
+    #[error("there is no such task; `task-logger ls` lists those there are")]
     NoSuchTask,
     /// The service wants another token, or one at all.
     #[error("the service refuses the token; set API_TOKEN to its own")]

@@ -8,7 +8,7 @@ use task_logger::{
     cli::{self, Action, PluginCommand},
     client::{self, ClientError, Target},
     config::{self, Config, Input},
-    demo, plugin, publish,
+    demo, dlq, doctor, plugin, publish,
     service::Service,
     shutdown::{self, Signals},
     telemetry, verify,
@@ -32,6 +32,10 @@ fn main() -> ExitCode {
     if invocation.action == Action::CompileComponent {
         return plugin::compile_child();
     }
+    if let Action::Doctor { json } = invocation.action {
+        return doctor::run(Input::process(invocation.flags), json, &mut io::stdout())
+            .unwrap_or_else(|error| failed(&error, ExitCode::FAILURE));
+    }
     let config = match config::resolve(&Input::process(invocation.flags)) {
         Ok(config) => config,
         Err(invalid) => return failed(&invalid, ExitCode::from(BAD_INPUT)),
@@ -43,7 +47,7 @@ fn main() -> ExitCode {
     let out = &mut io::stdout();
     let asked = |done: Result<_, ClientError>| Ok(done.unwrap_or_else(|error| failed(&error, error.exit_code())));
     let done: Result<ExitCode, Box<dyn Error>> = match invocation.action {
-        Action::Serve | Action::CompileComponent => serve(config),
+        Action::Serve | Action::CompileComponent | Action::Doctor { .. } => serve(config),
         Action::Demo { exit } => demo::run(config, exit).map_err(Into::into),
         Action::Publish(what) => publish::run(&config, &what).map_err(Into::into),
         Action::Logs { task, follow } => asked(client::logs(&target, &task, follow, out)),
@@ -55,6 +59,7 @@ fn main() -> ExitCode {
         Action::Verify(what) => {
             Ok(verify::run(&config, &what, out).unwrap_or_else(|error| failed(&error, error.exit_code())))
         }
+        Action::Dlq(command) => dlq::run(&config, &command, out).map_err(Into::into),
         Action::Replay(replay) => author::replay(config, &replay, out).map_err(Into::into),
     };
     done.unwrap_or_else(|error| failed(&*error, ExitCode::FAILURE))

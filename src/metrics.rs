@@ -8,11 +8,17 @@ use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, Promet
 
 use crate::status::Status;
 
+mod http;
 mod names;
 mod plugins;
+mod process;
+mod sync_failures;
 
+pub use http::*;
 pub use names::*;
 pub use plugins::*;
+pub use process::*;
+pub use sync_failures::*;
 
 /// Upper bounds of the buckets of every `*_seconds` histogram, in seconds.
 const BUCKETS: [f64; 14] =
@@ -57,6 +63,10 @@ pub struct DataPath {
     pub apply: Histogram,
     /// [`CHECKPOINT_SECONDS`].
     pub checkpoint: Histogram,
+    /// [`LETTERS_BYTES`].
+    pub letters_bytes: Gauge,
+    /// [`LETTERS_FULL`].
+    pub letters_full: Gauge,
     /// [`HELD_EVENTS`].
     pub held: Gauge,
     /// [`NO_REDACTOR`].
@@ -108,8 +118,13 @@ fn install_first() -> Result<Recorder, MetricsError> {
     ::metrics::set_global_recorder(recorder).map_err(|_| MetricsError::Taken)?;
     names::describe();
     plugins::describe();
+    process::describe();
+    http::describe();
+    sync_failures::describe();
     // Shown from the start, as the data path's are.
     skipped_records(0);
+    ::metrics::counter!(PLUGIN_REFUSED).increment(0);
+    ::metrics::counter!(SYNC_FAILURES).increment(0);
     Ok(Recorder(handle))
 }
 
@@ -163,6 +178,8 @@ impl DataPath {
             publish: histogram!(PUBLISH_SECONDS),
             apply: histogram!(APPLY_SECONDS),
             checkpoint: histogram!(CHECKPOINT_SECONDS),
+            letters_bytes: gauge!(LETTERS_BYTES),
+            letters_full: gauge!(LETTERS_FULL),
             held: gauge!(HELD_EVENTS),
             no_redactor: gauge!(NO_REDACTOR),
         }
@@ -217,7 +234,12 @@ pub fn refresh(status: &Status, disk: Option<Disk>, tasks: Option<u64>) {
     gauge!(OWNER).set(if role.role == "owner" { 1.0 } else { 0.0 });
     gauge!(EPOCH).set(as_f64(role.epoch));
     gauge!(UPTIME_SECONDS).set(status.uptime().as_secs_f64());
-    gauge!(BLOCKED).set(as_f64(status.blocked().len() as u64));
+    let blocked = status.blocked();
+    gauge!(BLOCKED).set(as_f64(blocked.len() as u64));
+    for part in BLOCKING_PARTS {
+        gauge!(BLOCKED_BY, "part" => part).set(if blocked.contains_key(part) { 1.0 } else { 0.0 });
+    }
+    process::refresh(status.uptime().as_secs_f64());
     if let Some(tasks) = tasks {
         gauge!(TASKS).set(as_f64(tasks));
     }

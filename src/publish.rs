@@ -110,7 +110,11 @@ pub fn run(config: &Config, what: &Publish) -> Result<ExitCode, PublishError> {
     let Summary { lines, events, refused } = summary;
     say(
         &mut io::stderr(),
-        &format!("published {events} events from {lines} lines ({refused} refused) in {seconds:.1} s"),
+        &format!(
+            "published {events} event{} from {lines} line{} ({refused} refused) in {seconds:.1} s",
+            if events == 1 { "" } else { "s" },
+            if lines == 1 { "" } else { "s" }
+        ),
     );
     Ok(if refused == 0 { ExitCode::SUCCESS } else { ExitCode::from(BAD_INPUT) })
 }

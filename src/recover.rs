@@ -13,7 +13,7 @@ use crate::{
         table::Table,
     },
     event::{Key, StreamId},
-    fault,
+    fault, folder,
     journal::{
         JournalError,
         record::{Change, FileName, FileOp},
@@ -131,7 +131,7 @@ pub fn recover(
             reason: note.reason,
             code: note.code,
             plugin: note.plugin,
-            attempts: 1,
+            attempts: note.attempts,
         }));
         Ok(())
     })?;
@@ -216,11 +216,22 @@ impl Replay<'_> {
     }
 }
 
+/// In a state folder: the position that was taken over where this service began on a group that others had read for.
+const BEGAN: &str = "began";
+
+/// Notes where the service began, so that nobody looks for what others had before. Once, when there is no journal yet.
+pub fn note_beginning(state_dir: &Path, at: StreamId) -> std::io::Result<()> {
+    std::fs::write(state_dir.join(BEGAN), format!("{at}\n"))
+}
+
+/// Where it began; `None`: at the stream's first entry, or it was never noted.
+pub fn beginning(state_dir: &Path) -> Option<StreamId> {
+    std::fs::read_to_string(state_dir.join(BEGAN)).ok()?.trim().parse().ok()
+}
+
 /// A stream's state folder, made if missing, mode 0750.
 pub fn state_dir(root: &Path, state_name: &str) -> std::io::Result<PathBuf> {
     let dir = root.join(state_name);
-    let mut builder = std::fs::DirBuilder::new();
-    std::os::unix::fs::DirBuilderExt::mode(builder.recursive(true), 0o750);
-    builder.create(&dir)?;
+    folder::make(&dir, 0o750)?;
     Ok(dir)
 }

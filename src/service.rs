@@ -16,8 +16,9 @@ use crate::{
     committer::describe,
     config::Config,
     ending::Ending,
+    folder,
     http::{self, HttpParts, Limits, PluginView},
-    metrics::{self, DataPath, Recorder},
+    metrics::{self, DataPath, Recorder, SyncFailures},
     owner::Owner,
     plugin::{CompileLimits, HostConfig, PluginError, PluginHost},
     source::{
@@ -38,6 +39,7 @@ pub struct Service {
     stream: Arc<dyn Stream>,
     host: Arc<PluginHost>,
     recorder: Recorder,
+    sync_failures: SyncFailures,
     listener: TcpListener,
     address: SocketAddr,
 }
@@ -48,6 +50,7 @@ pub struct Running {
     failed: Arc<Mutex<Option<String>>>,
     http_stop: CancellationToken,
     host: Arc<PluginHost>,
+    sync_failures: SyncFailures,
     owner: Option<JoinHandle<()>>,
     watch: Option<JoinHandle<()>>,
     http: Option<JoinHandle<()>>,
@@ -119,9 +122,7 @@ impl Service {
         };
         let (listener, address) = listen(address).map_err(|source| ServiceError::Listen { address, source })?;
         for path in [&config.logs_dir, &config.state_dir] {
-            let mut builder = std::fs::DirBuilder::new();
-            std::os::unix::fs::DirBuilderExt::mode(builder.recursive(true), 0o750);
-            builder.create(path).map_err(|source| ServiceError::Folder { path: path.clone(), source })?;
+            folder::make(path, 0o750).map_err(|source| ServiceError::Folder { path: path.clone(), source })?;
         }
         let stream = open_stream(&config)?;
         let host = PluginHost::start(
@@ -139,7 +140,8 @@ impl Service {
             },
             Arc::clone(&status),
         )?;
-        Ok(Self { config: Arc::new(config), status, stream, host, recorder, listener, address })
+        let sync_failures = SyncFailures::resume(&config.cache_dir, &config.state_dir, recorder.clone());
+        Ok(Self { config: Arc::new(config), status, stream, host, recorder, sync_failures, listener, address })
     }
 
     /// Where HTTP listens.
@@ -169,7 +171,7 @@ impl Service {
         };
         let owner_stop = Arc::clone(&stop);
         let owner = thread("owner", &failed, move || owner.run(&owner_stop));
-        Running { stop, failed, http_stop, host: self.host, owner, watch, http }
+        Running { stop, failed, http_stop, host: self.host, sync_failures: self.sync_failures, owner, watch, http }
     }
 
     fn spawn_http(&self, stop: &CancellationToken, failed: &Arc<Mutex<Option<String>>>) -> Option<JoinHandle<()>> {
@@ -228,10 +230,15 @@ impl Service {
     }
 }
 
-fn open_stream(config: &Config) -> Result<Arc<dyn Stream>, ServiceError> {
+/// The stream that the settings name.
+pub(crate) fn open_stream(config: &Config) -> Result<Arc<dyn Stream>, SourceError> {
+    let letters = config.letters;
     match RedisConfig::of(config) {
-        Some(redis) => Ok(Arc::new(RedisStream::new(redis)?)),
-        None => Ok(Arc::new(EmbeddedStream::open(&config.stream_dir, &config.stream, config.event_max)?)),
+        Some(redis) => Ok(Arc::new(RedisStream::new(redis)?.with_letters(letters))),
+        None => {
+            let stream = EmbeddedStream::open(&config.stream_dir, &config.stream, config.event_max)?;
+            Ok(Arc::new(stream.with_letters(letters)))
+        }
     }
 }
 
@@ -296,6 +303,9 @@ impl Running {
         met &= join(self.http.take(), deadline);
         if met {
             self.host.stop();
+        }
+        if let Err(error) = self.sync_failures.keep() {
+            tracing::warn!(%error, "the count of failed syncs is not kept");
         }
         met
     }

@@ -23,6 +23,7 @@ use crate::{
     config::Config,
     event::{Entry, Id, StreamId},
     journal::JournalError,
+    recover,
     source::{
         SourceError,
         walk::{self, Part, Remains, Walk},
@@ -128,11 +129,15 @@ fn check(config: &Config, what: &Verify, tally: &mut Tally) -> Result<(Findings,
     if !pending.known {
         tally.unknown("journal: there is none");
     }
-    let (mut expected, lost) = expect(config, what.content, &mut *stream, &before, &pending, tally)?;
+    let began = recover::beginning(&state_dir).unwrap_or(StreamId::MIN);
+    let mut expected = Expected::new(config.event_max, what.content);
+    expected.began = began;
+    let lost = expect(config, &mut expected, &mut *stream, &before, &pending, tally)?;
     let after = stream.remains()?;
     let scope = Scope {
         until,
         since: what.since.unwrap_or(StreamId::MIN),
+        began,
         // Entries may have been trimmed since they were read.
         first: before.first.zip(after.first).map(|(before, after)| before.max(after)),
         deleted: before.deleted.max(after.deleted),
@@ -164,13 +169,12 @@ fn check(config: &Config, what: &Verify, tally: &mut Tally) -> Result<(Findings,
 /// Reads dead letters and entries up to the published position. Also returns how many entries are damaged.
 fn expect(
     config: &Config,
-    content: bool,
+    expected: &mut Expected,
     stream: &mut dyn Walk,
     remains: &Remains,
     pending: &Pending,
     tally: &mut Tally,
-) -> Result<(Expected, u64), VerifyError> {
-    let mut expected = Expected::new(config.event_max, content);
+) -> Result<u64, VerifyError> {
     stream.each(Part::Letters, StreamId::MIN, StreamId::MAX, &mut |copy| {
         if let Some(letter) = walk::letter(copy) {
             expected.bury(&letter);
@@ -187,7 +191,7 @@ fn expect(
         tally.progress(None);
         expected.take(&entry, &noted);
     })?;
-    Ok((expected, lost))
+    Ok(lost)
 }
 
 /// What stands behind the published position is the stream's, too, if the stream has it by now.

@@ -24,6 +24,7 @@ use crate::{
     plugin::workbench::{Pair, Step, Workbench},
 };
 
+const CASES: &str = "cases";
 const EVENTS: &str = "events.jsonl";
 const SIDECAR: &str = "sidecar.toml";
 const EXPECTED: &str = "expected.json";
@@ -33,10 +34,13 @@ const SHOWN_MAX: usize = 20;
 pub(super) fn test(
     config: &Config,
     file: &Path,
-    cases: &Path,
+    cases: Option<&Path>,
     bless: bool,
     out: &mut dyn Write,
 ) -> Result<ExitCode, AuthorError> {
+    // Beside the component, wherever one stands.
+    let beside = file.with_file_name(CASES);
+    let cases = cases.unwrap_or(&beside);
     let pair = Pair::read(file, None)?;
     let bench = Workbench::open(&settings(config))?;
     let mut painter = Painter::new(out);
@@ -63,7 +67,7 @@ pub(super) fn test(
             }
         }
     }
-    let summary = format!("{} cases, {bad} failed", folders.len());
+    let summary = format!("{} case{}, {bad} failed", folders.len(), if folders.len() == 1 { "" } else { "s" });
     painter.line(0, &[(if bad > 0 { Ink::Red } else { Ink::Green }, &summary)])?;
     Ok(if bad > 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }

@@ -50,9 +50,15 @@ pub enum InstallError {
     /// The service's folders are those of another machine, and no other was named.
     #[error("the service's folders ({0}) are not on this machine: name one with --to, or copy both files to it")]
     Elsewhere(String),
-    /// No folder is known.
-    #[error("no folder: set PLUGINS_DIR or --to")]
-    NoFolder,
+    /// Nobody says which folder, and the one of a service that would be started here is not there.
+    #[error(
+        "no service answers at {base}, so its folder is not known: start it (`make demo`), name its address with --url, \
+         or a folder with --to or PLUGINS_DIR; nothing was written"
+    )]
+    NoFolder {
+        /// The address.
+        base: String,
+    },
     /// The service does not answer as it should.
     #[error(transparent)]
     Service(#[from] ClientError),
@@ -86,7 +92,14 @@ pub(super) fn install(
     };
     let dir = match to {
         Some(dir) => dir.to_owned(),
-        None => known_folder(config, report.as_ref())?,
+        None => match known_folder(config, report.as_ref()) {
+            Err(InstallError::NoFolder { base }) => {
+                let error = InstallError::NoFolder { base };
+                Painter::new(out).line(0, &[(Ink::Red, &error.to_string())])?;
+                return Ok(ClientError::UNREACHABLE.into());
+            }
+            known => known?,
+        },
     };
     let dir = std::path::absolute(dir)?;
     let mut painter = Painter::new(out);
@@ -117,11 +130,12 @@ pub(super) fn install(
     }
     let (name, version, digest) = (plugin.name().to_owned(), plugin.version().to_owned(), plugin.pair().to_owned());
     let what = format!("{name} {version} ({}, {})", plugin.role(), short(plugin.sha256()));
+    let replaced = report.as_ref().and_then(|report| replaced(report, &staged.file, plugin.sha256()));
     drop((plugin, bench));
 
     let installed = staged.publish().map_err(InstallError::from)?;
     painter.line(0, &[(Ink::Plain, &format!("checked {what}; wrote {}", installed.component().display()))])?;
-    for note in installed.notes() {
+    for note in replaced.iter().chain(installed.notes()) {
         painter.line(2, &[(Ink::Dim, note)])?;
     }
     until_live(&target, installed, &digest, wait, &mut painter)
@@ -136,7 +150,11 @@ fn known_folder(config: &Config, report: Option<&Value>) -> Result<PathBuf, Inst
         // A folder that is still to be made is known by the one around it.
         Some(last) if last.is_dir() || last.parent().is_some_and(Path::is_dir) => Ok(last),
         Some(_) if env::var_os("PLUGINS_DIR").is_none() => Err(InstallError::Elsewhere(folders.join(", "))),
-        _ => own.cloned().ok_or(InstallError::NoFolder),
+        // Not one that would be made wherever somebody happens to stand.
+        _ => match own.filter(|own| env::var_os("PLUGINS_DIR").is_some() || own.is_dir()) {
+            Some(own) => Ok(own.clone()),
+            None => Err(InstallError::NoFolder { base: config.service_url() }),
+        },
     }
 }
 
@@ -147,6 +165,14 @@ fn namesake<'r>(report: &'r Value, file: &str, name: &str) -> Option<&'r str> {
         .iter()
         .find(|plugin| plugin["name"] == name && plugin["file"] != file && !plugin["shadow"].is_object())?;
     other["file"].as_str()
+}
+
+/// What runs from this file now, if it is another component.
+fn replaced(report: &Value, file: &str, sha256: &str) -> Option<String> {
+    let plugin = report["plugins"].as_array()?.iter().find(|plugin| plugin["file"] == file)?;
+    let (name, version) = (plugin["name"].as_str()?, plugin["version"].as_str()?);
+    let old = plugin["sha256"].as_str().filter(|old| *old != sha256)?;
+    Some(format!("replaces {name} {version} ({}), which runs until this one is live", short(old)))
 }
 
 fn until_live(

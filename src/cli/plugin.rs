@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
+use clap::{Arg, ArgAction, ArgMatches, Command, builder::PossibleValue, value_parser};
 
 /// What is asked of a plugin, or for one.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,8 +29,8 @@ pub enum PluginCommand {
     Test {
         /// `NAME.wasm`.
         file: PathBuf,
-        /// Folder of cases.
-        cases: PathBuf,
+        /// Folder of cases; `None`: `cases` beside the component.
+        cases: Option<PathBuf>,
     },
     /// Measure.
     Bench(Bench),
@@ -139,9 +139,11 @@ pub(super) fn read(matches: &ArgMatches) -> PluginCommand {
     let file = || path(matches, "file").unwrap_or_default();
     let json = || matches.get_flag("json");
     match name {
-        "new" => {
-            PluginCommand::New { lang: text(matches, "lang"), name: text(matches, "name"), dir: path(matches, "dir") }
-        }
+        "new" => PluginCommand::New {
+            lang: language(&text(matches, "lang")),
+            name: text(matches, "name"),
+            dir: path(matches, "dir"),
+        },
         "check" => PluginCommand::Check { file: file(), json: json() },
         "run" => PluginCommand::Run(Trial {
             file: file(),
@@ -152,7 +154,7 @@ pub(super) fn read(matches: &ArgMatches) -> PluginCommand {
             config: path(matches, "config"),
             json: json(),
         }),
-        "test" => PluginCommand::Test { file: file(), cases: path(matches, "cases").unwrap_or_default() },
+        "test" => PluginCommand::Test { file: file(), cases: path(matches, "cases") },
         "bench" => PluginCommand::Bench(Bench {
             file: file(),
             events: path(matches, "events"),
@@ -207,7 +209,13 @@ pub(super) fn grammar(adjust: impl Fn(Command, &[&'static str]) -> Command) -> C
                         .long("lang")
                         .value_name("LANGUAGE")
                         .required(true)
-                        .value_parser(["rust", "python", "js", "c"])
+                        .value_parser([
+                            PossibleValue::new("rust").alias("rs"),
+                            PossibleValue::new("python").alias("py"),
+                            // The template's README says what to do for TypeScript.
+                            PossibleValue::new("js").aliases(["javascript", "ts", "typescript"]),
+                            PossibleValue::new("c"),
+                        ])
                         .help("Language of the template"),
                 )
                 .arg(file_option("dir", "DIR", "Where to make the folder; here without it"))
@@ -229,9 +237,11 @@ pub(super) fn grammar(adjust: impl Fn(Command, &[&'static str]) -> Command) -> C
             proves,
         ))
         .subcommand(adjust(
-            command("test", "Run golden cases; BLESS=1 rewrites what they expect")
-                .arg(component())
-                .arg(file_option("cases", "DIR", "Folder of cases").default_value("cases")),
+            command("test", "Run golden cases; BLESS=1 rewrites what they expect").arg(component()).arg(file_option(
+                "cases",
+                "DIR",
+                "Folder of cases; `cases` beside the component without it",
+            )),
             proves,
         ))
         .subcommand(adjust(
@@ -319,6 +329,17 @@ fn password_file() -> Arg {
 
 fn json() -> Arg {
     Arg::new("json").long("json").action(ArgAction::SetTrue).help("Print JSON")
+}
+
+/// The template's name of an alias.
+fn language(given: &str) -> String {
+    match given {
+        "rs" => "rust",
+        "py" => "python",
+        "javascript" | "ts" | "typescript" => "js",
+        name => name,
+    }
+    .to_owned()
 }
 
 fn text(matches: &ArgMatches, name: &str) -> String {

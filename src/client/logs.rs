@@ -20,12 +20,19 @@ const RECORD_BYTES_MAX: u64 = 64 << 20;
 const POLL: Duration = Duration::from_millis(250);
 /// Between two looks when nothing has come for a while.
 const POLL_IDLE: Duration = Duration::from_secs(2);
+/// How long a task that is not there is asked for: what was published a moment ago is on its way.
+const ON_ITS_WAY: Duration = Duration::from_secs(1);
+const ASK_AGAIN: Duration = Duration::from_millis(50);
 /// How long following goes on without an answer, for instance while the service restarts.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Prints what the agent put out, and how the task ended. With `follow` until it has ended, otherwise what is there.
 pub fn logs(target: &Target, task: &str, follow: bool, out: &mut dyn Write) -> Result<ExitCode, ClientError> {
     let mut tail = Tail::new(target, task);
+    let since = Instant::now();
+    while matches!(tail.result(), Err(ClientError::NoSuchTask)) && since.elapsed() < ON_ITS_WAY {
+        thread::sleep(ASK_AGAIN);
+    }
     unless_closed(if follow { tail.follow(out) } else { tail.once(out) }.map(|()| ExitCode::SUCCESS))
 }
 

@@ -85,6 +85,24 @@ fn logs_are_readable_and_harmless() {
 }
 
 #[test]
+fn a_task_that_is_on_its_way_is_waited_for() {
+    let service = Service::start();
+    std::thread::scope(|scope| {
+        let (sender, asked) = std::sync::mpsc::sync_channel(1);
+        let service = &service;
+        let told = scope.spawn(move || {
+            sender.send(()).unwrap();
+            run(|out| logs(&target(service), "late", false, out))
+        });
+        asked.recv().unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(100));
+        let record = r#"{"timestamp":"2026-01-01T00:00:00Z","type":"output","content":"here","id":"1-0"}"#;
+        service.write("late/03-agent-output.jsonl", format!("{record}\n"));
+        assert_eq!(told.join().unwrap(), (ExitCode::SUCCESS, "2026-01-01T00:00:00Z  output       here\n".to_owned()));
+    });
+}
+
+#[test]
 fn following_ends_with_the_task_and_prints_each_record_once() {
     let service = Service::start();
     service.write("t/metadata.json", "{}");

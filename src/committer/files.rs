@@ -23,12 +23,13 @@ use staging::{Staging, make_dirs};
 
 use crate::{
     event::Key,
-    fault,
+    fault, folder,
     journal::{
         record::{Change, FileName, FileOp},
         segment::may_pass,
     },
     layout::{self, STATE_FILE, WEBHOOKS_DIR, documents::Documents},
+    metrics,
 };
 
 /// A task directory's mode.
@@ -100,9 +101,7 @@ impl TaskFiles {
     /// removed: their owners can publish no static file any more.
     pub fn open(logs_dir: &Path, state_name: &str, epoch: u64, open_max: usize) -> Result<Self, FilesError> {
         let fail = |action| move |source| FilesError { action, path: logs_dir.to_owned(), source };
-        let mut builder = std::fs::DirBuilder::new();
-        std::os::unix::fs::DirBuilderExt::mode(builder.recursive(true), DIR_MODE);
-        builder.create(logs_dir).map_err(fail("create"))?;
+        folder::make(logs_dir, DIR_MODE).map_err(fail("create"))?;
         let root = Dir::open_ambient_dir(logs_dir, ambient_authority()).map_err(fail("open"))?;
         let root_file = File::open(logs_dir).map_err(fail("open"))?;
         let own = Path::new(layout::STATE_DIR).join(state_name);
@@ -372,7 +371,8 @@ impl TaskFiles {
             fault::point("checkpoint::syncfs")?;
             rustix::fs::syncfs(&self.root_file)?;
             fault::point("checkpoint::synced")
-        })();
+        })()
+        .inspect_err(metrics::sync_failed);
         synced.map_err(|source| FilesError { action: "sync", path: self.logs_dir.clone(), source })
     }
 

@@ -1,7 +1,7 @@
 //! Turns slices into one journal record: gives appends their offsets, applies lifecycle events to documents, moves a flow's
 //! files at its join.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use bytes::{Bytes, BytesMut};
 
@@ -9,11 +9,18 @@ use super::{files::FilesError, table::Table};
 use crate::{
     event::{Id, Key, StreamId},
     journal::record::{Change, DeadNote, FileName, FileOp, Record},
+    layout::STANDARD_FILES,
     plugin::{ExtraWrite, Provenance},
     position::Step,
     slice::Slice,
     source::DeadLetter,
 };
+
+/// Bytes that all extra files of a task, or of a flow on its own, may have together; those of one with larger logs
+/// [`EXTRAS_FACTOR`] times these. A plugin that never stops writing must not fill the disk.
+const EXTRAS_BYTES_MIN: u64 = 64 << 20;
+/// As a call may write so many times what it is given.
+const EXTRAS_FACTOR: u64 = 4;
 
 /// A record in the making.
 #[derive(Debug, Default)]
@@ -132,6 +139,12 @@ impl Group {
 
     fn extra(&mut self, home: &Key, own: bool, write: ExtraWrite, table: &mut Table) -> Result<(), FilesError> {
         let file = FileName::Owned(write.name.to_string());
+        let state = &table.entry(home)?.state;
+        // After the first part that is missing an appended file ends: no reader could tell where it goes on.
+        if (!write.replace && state.documents.is_cut(&file)) || !has_room(&state.lengths, &file, &write) {
+            self.documents(home, table)?.state.documents.omit_extra(&file);
+            return Ok(());
+        }
         if !write.replace {
             return self.append(home, file, write.text.as_bytes(), table);
         }
@@ -142,10 +155,13 @@ impl Group {
             self.discarded += 1;
             return Ok(());
         }
+        let was_cut = state.documents.is_whole(&file);
         self.size += write.text.len();
         let op = FileOp::Replace { file, bytes: Bytes::from(write.text), own };
         state.note(&op);
-        let files = &mut self.change(home).files;
+        let change = self.change(home);
+        change.documents |= was_cut;
+        let files = &mut change.files;
         // Only the last content of a file within a group is of use to anyone.
         files.retain(|earlier| earlier.file() != op.file());
         files.push(Op::Other(op));
@@ -227,10 +243,26 @@ impl Group {
             reason: letter.reason.clone(),
             code: letter.code.clone(),
             plugin: letter.plugin.clone(),
+            attempts: letter.attempts,
         };
         record.dead = self.dead.iter().map(note).collect();
         Ok((record, self.dead))
     }
+}
+
+/// Whether a key's extra files have room for this write; `lengths` are those of all its files.
+fn has_room(lengths: &BTreeMap<FileName, u64>, file: &FileName, write: &ExtraWrite) -> bool {
+    let is_standard = |name: &FileName| STANDARD_FILES.contains(&&**name);
+    let (mut extras, mut standard) = (write.text.len() as u64, 0_u64);
+    for (name, length) in lengths {
+        match is_standard(name) {
+            true => standard = standard.saturating_add(*length),
+            // What is replaced makes room.
+            false if write.replace && name == file => {}
+            false => extras = extras.saturating_add(*length),
+        }
+    }
+    extras <= EXTRAS_BYTES_MIN.max(standard.saturating_mul(EXTRAS_FACTOR))
 }
 
 // === impl Op ===
@@ -250,3 +282,6 @@ impl Op {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

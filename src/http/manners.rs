@@ -4,7 +4,7 @@ use std::{any::Any, sync::Arc, time::Instant};
 
 use axum::{
     Router,
-    extract::{Request, State},
+    extract::{MatchedPath, Request, State},
     http::{HeaderName, HeaderValue, StatusCode, header},
     middleware::{Next, from_fn, from_fn_with_state},
     response::{IntoResponse, Response},
@@ -13,6 +13,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 use tracing::Instrument;
 
 use super::{App, problem::Problem};
+use crate::metrics;
 
 /// Longest request id that is taken over from a client, in bytes.
 const REQUEST_ID_BYTES_MAX: usize = 64;
@@ -41,12 +42,13 @@ async fn guarded(State(app): State<Arc<App>>, request: Request, next: Next) -> R
     }
 }
 
-/// Gives the request an id and logs it, without its query.
+/// Gives the request an id, counts it, and logs it without its query.
 async fn accounted(request: Request, next: Next) -> Response {
     let started = Instant::now();
     let id = request.headers().get(REQUEST_ID).filter(|id| is_request_id(id)).cloned();
     let id = id.unwrap_or_else(new_request_id);
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    let route = request.extensions().get::<MatchedPath>().map(|route| route.as_str().to_owned());
     // Of level error, so that whatever is logged about a request carries its id.
     let span = tracing::error_span!("request", http.request_id = ?id);
     let mut response = next.run(request).instrument(span).await;
@@ -57,6 +59,11 @@ async fn accounted(request: Request, next: Next) -> Response {
         http.request_id = ?id,
         http.milliseconds = started.elapsed().as_millis(),
         "answered"
+    );
+    metrics::answered(
+        route.unwrap_or_else(|| metrics::OTHER.to_owned()),
+        response.status().as_u16(),
+        started.elapsed(),
     );
     let headers = response.headers_mut();
     headers.insert(REQUEST_ID, id);

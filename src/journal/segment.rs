@@ -16,7 +16,7 @@ use std::{
 
 use rustix::fs::{CWD, RenameFlags};
 
-use crate::fault;
+use crate::{fault, metrics};
 
 mod scan;
 #[cfg(test)]
@@ -113,9 +113,12 @@ pub fn sync_dir(dir: &Path) -> Result<(), SegmentError> {
 
 /// Makes what was written to a segment's file durable. Never again after it failed.
 pub fn sync(file: &File, path: &Path) -> io::Result<()> {
-    fault::segment("sync", path)?;
-    file.sync_data()?;
-    fault::segment("synced", path)
+    let synced = (|| {
+        fault::segment("sync", path)?;
+        file.sync_data()?;
+        fault::segment("synced", path)
+    })();
+    synced.inspect_err(metrics::sync_failed)
 }
 
 // === impl Spare ===

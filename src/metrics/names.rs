@@ -44,6 +44,10 @@ pub const DISK_USED: &str = "task_logger_disk_used_bytes";
 pub const DISK_TOTAL: &str = "task_logger_disk_total_bytes";
 /// Bytes free on the file system of `LOGS_DIR`.
 pub const DISK_FREE: &str = "task_logger_disk_free_bytes";
+/// Bytes that the dead letters take, as last looked at by the owner.
+pub const LETTERS_BYTES: &str = "task_logger_dead_letters_bytes";
+/// 1 while the dead letters take all that they may, so that nothing more is read.
+pub const LETTERS_FULL: &str = "task_logger_dead_letters_full";
 /// Events held by redactors.
 pub const HELD_EVENTS: &str = "task_logger_held_events";
 /// 1 while no redactor is in the chain.
@@ -60,12 +64,17 @@ pub const EPOCH: &str = "task_logger_epoch";
 pub const UPTIME_SECONDS: &str = "task_logger_uptime_seconds";
 /// Number of reasons why events are not taken in.
 pub const BLOCKED: &str = "task_logger_blocked";
+/// 1 while events are not taken in because of a `part`, one of [`BLOCKING_PARTS`].
+pub const BLOCKED_BY: &str = "task_logger_blocked_by";
 
 // The only values of the `kind` label besides [`OTHER`].
 pub use crate::event::KINDS;
 
+/// The values of the `part` label: everything that [`Status::set_blocked`](crate::status::Status::set_blocked) is told of.
+pub const BLOCKING_PARTS: [&str; 8] = ["backlog", "disk", "files", "plugins", "publish", "read", "standby", "stream"];
+
 /// The values of the `reason` label besides [`OTHER`].
-pub const DEAD_REASONS: [&str; 11] = [
+pub const DEAD_REASONS: [&str; 13] = [
     "bad_json",
     "not_an_object",
     "no_type",
@@ -77,6 +86,8 @@ pub const DEAD_REASONS: [&str; 11] = [
     "too_large",
     "plugin_failed",
     "refused",
+    "poison",
+    "operator",
 ];
 
 /// The label of everything that has no own one.
@@ -104,6 +115,8 @@ pub(super) fn describe() {
     describe_gauge!(DISK_USED, Unit::Bytes, "Bytes taken on the file system of LOGS_DIR");
     describe_gauge!(DISK_TOTAL, Unit::Bytes, "Size of the file system of LOGS_DIR");
     describe_gauge!(DISK_FREE, Unit::Bytes, "Bytes free on the file system of LOGS_DIR");
+    describe_gauge!(LETTERS_BYTES, Unit::Bytes, "Bytes that the dead letters take, as last looked at by the owner");
+    describe_gauge!(LETTERS_FULL, Unit::Count, "1 while the dead letters take all that they may: reading stops");
     describe_gauge!(HELD_EVENTS, Unit::Count, "Events held by redactors");
     describe_gauge!(NO_REDACTOR, Unit::Count, "1 while no redactor is in the chain");
     describe_gauge!(TASKS, Unit::Count, "Task folders in LOGS_DIR");
@@ -111,4 +124,9 @@ pub(super) fn describe() {
     describe_gauge!(EPOCH, Unit::Count, "Epoch of the ownership, 0 for a standby");
     describe_gauge!(UPTIME_SECONDS, Unit::Seconds, "Seconds since the process started");
     describe_gauge!(BLOCKED, Unit::Count, "Number of reasons why events are not taken in");
+    describe_gauge!(
+        BLOCKED_BY,
+        Unit::Count,
+        "1 while events are not taken in because of this part; `standby` is no fault"
+    );
 }

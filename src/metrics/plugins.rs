@@ -76,6 +76,10 @@ pub const SHADOW_DIFFERENCES: &str = "task_logger_shadow_differences_total";
 pub const SHADOW_SKIPPED: &str = "task_logger_shadow_skipped_total";
 /// Plugin files that were refused or taken back.
 pub const PLUGIN_REFUSED: &str = "task_logger_plugin_refused_candidates_total";
+/// Plugin files that are refused now.
+pub const PLUGIN_REFUSED_FILES: &str = "task_logger_plugin_refused_files";
+/// 1 for a plugin in the chain that is a redactor, 0 for any other one and for one that left, by `plugin`.
+pub const PLUGIN_REDACTS: &str = "task_logger_plugin_redacts";
 /// The generation that runs; a swap makes the next one.
 pub const PLUGIN_GENERATION: &str = "task_logger_plugin_generation";
 /// Generations in memory: the one that runs, and older ones that a lane has not given back yet.
@@ -107,6 +111,8 @@ pub(super) fn describe() {
     describe_counter!(SHADOW_DIFFERENCES, Unit::Count, "Events on which a shadow came to something else, by verdicts");
     describe_counter!(SHADOW_SKIPPED, Unit::Count, "Events that a shadow was not asked about");
     describe_counter!(PLUGIN_REFUSED, Unit::Count, "Plugin files that were refused or taken back");
+    describe_gauge!(PLUGIN_REFUSED_FILES, Unit::Count, "Plugin files that are refused now; GET /plugins says why");
+    describe_gauge!(PLUGIN_REDACTS, Unit::Count, "1 for a redactor in the chain, by plugin");
     describe_gauge!(PLUGIN_GENERATION, Unit::Count, "Generation of the chain in this process");
     describe_gauge!(PLUGIN_GENERATIONS_ALIVE, Unit::Count, "Generations in memory, old ones in use with them");
     describe_gauge!(PLUGIN_LIVE_GENERATION, Unit::Count, "Generation since which a plugin's version decides, 0: none");

@@ -80,6 +80,7 @@ pub(super) struct Compiler {
     exe: Option<PathBuf>,
     limits: CompileLimits,
     cache: Option<Cache>,
+    announce: Option<fn(usize)>,
 }
 
 // === impl CompileLimits ===
@@ -95,7 +96,12 @@ impl Default for CompileLimits {
 impl Compiler {
     /// `exe` is this program, run with [`SUBCOMMAND`]; `None` compiles in this process, without limits.
     pub(super) fn new(exe: Option<PathBuf>, limits: CompileLimits, cache: Option<Cache>) -> Self {
-        Self { exe, limits, cache }
+        Self { exe, limits, cache, announce: None }
+    }
+
+    /// Calls this with the component's bytes before one is compiled.
+    pub(super) fn announcing(self, announce: Option<fn(usize)>) -> Self {
+        Self { announce, ..self }
     }
 
     /// A component that was compiled before.
@@ -113,6 +119,9 @@ impl Compiler {
     ) -> Result<Component, CompileError> {
         if let Some(component) = self.cached(engine, sha256) {
             return Ok(component);
+        }
+        if let Some(announce) = self.announce {
+            announce(wasm.len());
         }
         let mut staged = self.stage()?;
         match &self.exe {

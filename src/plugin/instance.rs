@@ -34,7 +34,7 @@ pub(super) struct Instance {
 pub(super) enum Wear {
     /// It was called often enough.
     Calls,
-    /// It took half of the memory that `init` left it.
+    /// Events took half of the memory that `init` left free.
     Memory,
 }
 

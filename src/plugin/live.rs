@@ -28,7 +28,8 @@ use super::{
 };
 use crate::{
     metrics::{
-        NO_REDACTOR, PLUGIN_GENERATION, PLUGIN_GENERATIONS_ALIVE, PLUGIN_REDACTORS, PLUGIN_REFUSED, PLUGIN_SWAP_SECONDS,
+        NO_REDACTOR, PLUGIN_GENERATION, PLUGIN_GENERATIONS_ALIVE, PLUGIN_REDACTORS, PLUGIN_REFUSED,
+        PLUGIN_REFUSED_FILES, PLUGIN_SWAP_SECONDS,
     },
     status::Status,
     trust::TrustedKeys,
@@ -259,13 +260,16 @@ impl Live {
 
     /// Says what is wrong with files that did not change any more.
     pub(super) fn say_refused(&self, still: impl Fn(&Refused) -> bool) {
-        for (file, entry) in &mut self.inner().files {
+        let mut inner = self.inner();
+        for (file, entry) in &mut inner.files {
             if let Some(refused) = entry.refused.as_mut().filter(|refused| !refused.said && still(refused)) {
                 refused.said = true;
                 counter!(PLUGIN_REFUSED).increment(1);
                 tracing::error!(file, reason = refused.reason, "plugin refused; what ran before stays");
             }
         }
+        let said = inner.files.values().filter(|entry| entry.refused.as_ref().is_some_and(|refused| refused.said));
+        gauge!(PLUGIN_REFUSED_FILES).set(said.count() as f64);
     }
 
     /// Whether a file is to be considered again although it did not change.
@@ -293,6 +297,13 @@ impl Live {
                 refused.said = false;
             }
         }
+        inner.clear_stops(|_| true);
+        self.publish(&mut inner);
+    }
+
+    /// Reading goes on although nothing changed: what plugins failed on is gone.
+    pub(super) fn lift_stops(&self) {
+        let mut inner = self.inner();
         inner.clear_stops(|_| true);
         self.publish(&mut inner);
     }

@@ -29,6 +29,10 @@ pub(super) const VERDICTS: [&str; 6] = ["pass", "replace", "drop", "quarantine",
 /// Names and codes of plugins that get series of their own in a process; all later ones share [`OTHER`].
 const LABELS_MAX: usize = 4096;
 
+/// Lines of a plugin version that a second of the service's log has room for: a call may write 256, and there may be thousands
+/// of calls a second.
+const LOG_LINES_PER_SECOND: u32 = 100;
+
 /// Numbers of events by verdict.
 pub(super) type Verdicts = [u64; VERDICTS.len()];
 
@@ -54,10 +58,21 @@ pub(super) struct Meters {
     held: Arc<Level>,
     /// When a failed event was last logged, and how many were not since.
     said: Mutex<(Option<Instant>, u64)>,
+    logged: Mutex<LogQuota>,
 }
 
 /// A series over all versions, and this version's part of it.
 struct Counted(Counter, AtomicU64);
+
+/// How many lines of a plugin were logged in this second.
+#[derive(Debug, Default)]
+struct LogQuota {
+    second: Option<Instant>,
+    lines: u32,
+    /// Since the last line that was logged.
+    omitted: u64,
+    all_omitted: u64,
+}
 
 /// A number that goes up and down: a series, which others may add to, and one's own part of it.
 #[derive(Debug)]
@@ -84,6 +99,10 @@ impl Meters {
         };
         let memory = gauge!(series.memory, "plugin" => label());
         memory.set(0.0);
+        // Shown from the start: what first appears with its first failure looks like none.
+        for class in Class::ALL {
+            counter!(series.failures, "plugin" => label(), "class" => class.as_str()).increment(0);
+        }
         Self {
             calls: Counted::new(counter!(series.calls, "plugin" => label())),
             seconds: histogram!(series.seconds, "plugin" => label()),
@@ -100,6 +119,7 @@ impl Meters {
             instances: Arc::new(Level::new(gauge!(series.instances, "plugin" => label()))),
             held: Arc::new(Level::new(gauge!(series.held, "plugin" => label()))),
             said: Mutex::default(),
+            logged: Mutex::default(),
             label: name,
             series,
             plugin,
@@ -161,6 +181,11 @@ impl Meters {
         drop(said);
         let (plugin, id, hidden) = (&*self.plugin, event.id, error.hidden);
         tracing::warn!(plugin, %id, %error, hidden_bytes = hidden, unsaid, "plugin failed on an event");
+    }
+
+    /// Whether a line of the plugin may be logged now. `Some`: yes, and so many were left out since the last one.
+    pub(super) fn may_log(&self, now: Instant) -> Option<u64> {
+        self.logged.lock().unwrap_or_else(PoisonError::into_inner).take(now)
     }
 
     /// Events whose fate is sealed.
@@ -226,6 +251,7 @@ impl Meters {
             ("failures", Value::Object(failures)),
             ("counts", Value::Object(counts)),
             ("held_events", json!(self.held.get())),
+            ("log_lines_omitted", json!(self.logged.lock().unwrap_or_else(PoisonError::into_inner).all_omitted)),
             ("cost", cost),
         ];
         pairs.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
@@ -258,6 +284,23 @@ pub(super) fn index(decision: &Decision) -> usize {
         Decision::Drop(_) => 2,
         Decision::Quarantine(_) => 3,
         Decision::Failed(_) => 4,
+    }
+}
+
+// === impl LogQuota ===
+
+impl LogQuota {
+    fn take(&mut self, now: Instant) -> Option<u64> {
+        if self.second.is_none_or(|began| now.saturating_duration_since(began) >= Duration::from_secs(1)) {
+            (self.second, self.lines) = (Some(now), 0);
+        }
+        if self.lines >= LOG_LINES_PER_SECOND {
+            self.omitted += 1;
+            self.all_omitted += 1;
+            return None;
+        }
+        self.lines += 1;
+        Some(std::mem::take(&mut self.omitted))
     }
 }
 
@@ -318,6 +361,18 @@ mod tests {
         assert_eq!(labels.len(), LABELS_MAX + 1);
         assert!(labels.contains(OTHER));
         assert_eq!(known.take("p/code0", "code0"), "code0", "who came first keeps its series");
+    }
+
+    #[test]
+    fn a_second_has_room_for_so_many_lines_and_the_others_are_counted() {
+        let (mut quota, start) = (LogQuota::default(), Instant::now());
+        let at = |ms| start + Duration::from_millis(ms);
+        for _ in 0..LOG_LINES_PER_SECOND {
+            assert_eq!(quota.take(at(0)), Some(0));
+        }
+        assert_eq!((quota.take(at(1)), quota.take(at(999))), (None, None));
+        assert_eq!((quota.take(at(1000)), quota.take(at(1000))), (Some(2), Some(0)), "told once");
+        assert_eq!(quota.all_omitted, 2);
     }
 
     #[test]

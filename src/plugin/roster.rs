@@ -17,7 +17,7 @@ use super::{
     loader::{LoadError, Plugin},
     required::{MemoryError, Requirements},
 };
-use crate::metrics::PLUGIN_LIVE_GENERATION;
+use crate::metrics::{PLUGIN_LIVE_GENERATION, PLUGIN_REDACTS};
 
 /// Plugins in a chain.
 pub(super) const PLUGINS_MAX: usize = 64;
@@ -156,10 +156,13 @@ impl Roster {
     /// Notes since when the versions that run do, and that those only in `before` do not any more.
     pub(super) fn count_live(&self, before: &Generation) {
         for plugin in before.plugins.iter().map(|plugin| plugin.meters().label()) {
-            gauge!(PLUGIN_LIVE_GENERATION, "plugin" => plugin).set(0.0);
+            gauge!(PLUGIN_LIVE_GENERATION, "plugin" => plugin.clone()).set(0.0);
+            gauge!(PLUGIN_REDACTS, "plugin" => plugin).set(0.0);
         }
         for live in self.files.values().filter_map(|entry| entry.live.as_ref()) {
             gauge!(PLUGIN_LIVE_GENERATION, "plugin" => live.plugin.meters().label()).set(live.generation as f64);
+            let redacts = if live.plugin.is_redactor() { 1.0 } else { 0.0 };
+            gauge!(PLUGIN_REDACTS, "plugin" => live.plugin.meters().label()).set(redacts);
         }
     }
 

@@ -135,7 +135,7 @@ impl Sidecar {
     /// Parses the text of a sidecar (`None`: there is none) for a component with this digest.
     pub(super) fn parse(text: Option<&[u8]>, sha256: &str, ceilings: Ceilings) -> Result<Self, SidecarError> {
         let text = std::str::from_utf8(text.unwrap_or_default()).map_err(|_| SidecarError::Text)?;
-        let raw: Raw = toml::from_str(text).map_err(|error| SidecarError::Toml(one_line(&error)))?;
+        let raw: Raw = toml::from_str(text).map_err(|error| SidecarError::Toml(told(&error, text)))?;
         if let Some(expected) = raw.sha256
             && !expected.eq_ignore_ascii_case(sha256)
         {
@@ -193,8 +193,19 @@ pub(super) fn pinned(text: &[u8]) -> Option<String> {
     table.get("sha256")?.as_str().map(str::to_owned)
 }
 
-fn one_line(error: &toml::de::Error) -> String {
-    error.message().chars().map(|c| if c.is_control() { ' ' } else { c }).take(300).collect()
+/// An error in one line, with its own line and key. Other text of the sidecar is not shown: it may be a secret's.
+pub(crate) fn told(error: &toml::de::Error, text: &str) -> String {
+    let message: String = error.message().chars().map(|c| if c.is_control() { ' ' } else { c }).take(300).collect();
+    let Some(before) = error.span().and_then(|span| text.get(..span.start)) else { return message };
+    let line = before.matches('\n').count();
+    let key = text.lines().nth(line).and_then(|line| line.split_once('=')).map(|(key, _)| key.trim());
+    let is_key = |key: &&str| {
+        !key.is_empty() && key.len() <= 64 && key.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-')
+    };
+    match key.filter(is_key) {
+        Some(key) => format!("line {}, {key}: {message}", line + 1),
+        None => format!("line {}: {message}", line + 1),
+    }
 }
 
 fn object(table: &toml::Table) -> Result<Map<String, Value>, SidecarError> {
@@ -299,10 +310,14 @@ mod tests {
             ("mode = 'shadow'\nrequired = true", "cannot be required"),
             ("sha256 = 'ff'", "the component's is ab12"),
             ("[config]\nx = nan", "numbers that JSON can express"),
-            ("= 1", "not valid"),
+            ("= 1", "not valid: line 1: "),
+            ("\nisolation = 'call'\ntimeout = 5", "line 3, timeout: invalid type"),
+            ("timeout = ", "line 1, timeout: "),
+            ("[config]\ntoken = hunter2", "line 2, token: "),
         ] {
             let error = parse(text).unwrap_err().to_string();
             assert!(error.contains(message) && !error.contains('\n'), "{text}: {error}");
+            assert!(!error.contains("hunter2"), "{error}");
         }
         assert_eq!(Sidecar::parse(Some(b"\xff"), "ab12", CEILINGS), Err(SidecarError::Text));
     }

@@ -18,6 +18,7 @@ use cap_std::{ambient_authority, fs::Dir};
 use notify::{RecommendedWatcher, RecursiveMode, Watcher as _};
 
 mod files;
+pub(super) mod listing;
 mod notices;
 
 use self::{

@@ -47,6 +47,8 @@ pub struct Settings {
     pub trusted_keys: TrustedKeys,
     /// This program, to compile in a child as the service does; `None`: in this process.
     pub exe: Option<PathBuf>,
+    /// Called with a component's bytes before it is compiled, which may take some seconds.
+    pub compiling: Option<fn(usize)>,
 }
 
 /// A component and what the operator says of it, as read.
@@ -248,7 +250,7 @@ fn live(runtime: Runtime, settings: &Settings) -> Result<Live, WorkbenchError> {
             None
         }
     };
-    let compiler = Compiler::new(settings.exe.clone(), CompileLimits::default(), cache);
+    let compiler = Compiler::new(settings.exe.clone(), CompileLimits::default(), cache).announcing(settings.compiling);
     // Signatures are a step of their own, so that what comes after a wrong one is seen, too.
     let (trusted, required) = (TrustedKeys::default(), Requirements::nothing());
     Ok(Live::new(runtime, compiler, ceilings(settings), trusted, required, Arc::default())?)

@@ -89,6 +89,8 @@ pub(super) struct Expected {
     pub(super) lines: Option<Lines>,
     index: HashMap<Box<str>, u32>,
     letters: HashMap<StreamId, Buried>,
+    /// Up to here others read for the group: what became of those entries is not known.
+    pub(super) began: StreamId,
     event_max: usize,
 }
 
@@ -157,7 +159,7 @@ impl Expected {
                 }
                 (row.timestamp, row.label, row.file) = (keyed.timestamp, keyed.label, keyed.file);
                 self.place_row(&mut row, keyed, known_join);
-                self.live(row.key, keyed, letter);
+                self.live(&row, keyed, letter);
                 keyed.bad
             }
         };
@@ -195,9 +197,13 @@ impl Expected {
     }
 
     /// What the entry does to its task's life.
-    fn live(&mut self, key: u32, keyed: &Keyed, letter: Option<Buried>) {
-        let home = self.places[key as usize].joined.unwrap_or(key);
+    fn live(&mut self, row: &Row, keyed: &Keyed, letter: Option<Buried>) {
+        let home = self.places[row.key as usize].joined.unwrap_or(row.key);
         let life = &mut self.places[home as usize].life;
+        if row.id <= self.began {
+            life.unsure = true;
+            return;
+        }
         // One that was put into the dead letter by hand, or as poison, left no word of what ran.
         let given_up = !keyed.bad && letter.is_some_and(|letter| !letter.refused);
         life.unsure |= given_up;

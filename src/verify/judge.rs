@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::{
-    expected::{ELSEWHERE, Expected, GAP, LETTER, NOWHERE},
+    expected::{ELSEWHERE, Expected, GAP, LETTER, NOWHERE, Row},
     finding::{Findings, Kind},
     record::Told,
     report::Tally,
@@ -14,6 +14,9 @@ use crate::event::StreamId;
 /// Reasons of gap records whose entry is in the dead letter stream, too. A plugin's own codes for dropping have other names.
 const DEAD_REASONS: [&str; 2] = ["plugin_failed", "refused"];
 
+/// Stands for a file in findings about dead letters.
+const LETTERS: &str = "dead letter";
+
 /// What may be said of ids.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Scope {
@@ -21,6 +24,8 @@ pub(super) struct Scope {
     pub(super) until: StreamId,
     /// Entries below were not expected by the caller.
     pub(super) since: StreamId,
+    /// Where the service began on a group that others had read for.
+    pub(super) began: StreamId,
     /// The oldest entry that is left.
     pub(super) first: Option<StreamId>,
     /// The newest one that was removed by its id.
@@ -92,7 +97,12 @@ impl Judge<'_> {
     ) -> Option<usize> {
         self.tally.records += 1;
         seen.lowest = Some(seen.lowest.map_or(id, |lowest| lowest.min(id)));
-        let Some(number) = self.expected.row(id) else {
+        // A stream that was replaced may have given an id twice: the record of the earlier entry is not this one's.
+        let is_other = |row: &Row| {
+            self.scope.others && told.is_some_and(|told| (told.timestamp, told.label) != (row.timestamp, row.label))
+        };
+        let known = self.expected.row(id).filter(|number| !is_other(&self.expected.rows[*number]));
+        let Some(number) = known else {
             self.strange(at, id, order, seen);
             return None;
         };
@@ -218,7 +228,7 @@ impl Judge<'_> {
             Some(place) => place.joined.map_or(&place.dir, |task| &self.expected.places[task as usize].dir).clone(),
             None => "".into(),
         };
-        self.findings.add(kind, &dir, "", Some(id), what);
+        self.findings.add(kind, &dir, LETTERS, Some(id), what);
     }
 
     /// At the end of a directory: ids that stand twice in it and are not the stream's any more.
@@ -236,6 +246,10 @@ impl Judge<'_> {
             let row = self.expected.rows[number];
             let Some(home) = self.expected.home(&row) else { continue };
             if row.seen() > 0 || row.id < self.scope.since || !of(home) {
+                continue;
+            }
+            if row.id <= self.scope.began {
+                self.tally.unknown("entries from before the service began on its group");
                 continue;
             }
             let place = &self.expected.places[home as usize];
@@ -257,7 +271,7 @@ impl Judge<'_> {
     /// After all directories: letters that are not as they must be.
     pub(super) fn letters(&mut self) {
         for (id, key, what) in self.expected.letters_wrong.clone() {
-            if id >= self.scope.since {
+            if id >= self.scope.since && id > self.scope.began {
                 self.letter(id, key, what);
             }
         }
@@ -265,17 +279,15 @@ impl Judge<'_> {
             return;
         }
         let Scope { first, until, deleted, .. } = self.scope;
-        let judged = |id: &StreamId| *id <= until && *id > deleted && first.is_some_and(|first| *id >= first);
-        let mut strange: Vec<StreamId> = self.expected.strange_letters().filter(judged).collect();
+        let left = |id: &StreamId| *id > deleted && (*id > until || first.is_some_and(|first| *id >= first));
+        let mut strange: Vec<StreamId> = self.expected.strange_letters().filter(left).collect();
         strange.sort_unstable();
         for id in strange {
-            self.findings.add(
-                Kind::Foreign,
-                "",
-                "",
-                Some(id),
-                "is in the dead letter stream, and never was in the stream",
-            );
+            if id > until {
+                self.beyond.push(Beyond { id, dir: "".into(), file: LETTERS });
+            } else {
+                self.findings.add(Kind::Foreign, "", LETTERS, Some(id), "is there, and never was in the stream");
+            }
         }
     }
 }

@@ -21,14 +21,13 @@ use redis::{Connection, Value};
 #[path = "../it"]
 #[allow(dead_code, reason = "the tests use more of it")]
 mod it {
-    pub(crate) mod checker;
     pub(crate) mod redis_server;
 }
 mod load;
 mod native;
 mod process;
 
-use it::{checker, redis_server::RedisServer};
+use it::redis_server::RedisServer;
 use load::Load;
 use process::Service;
 
@@ -180,7 +179,7 @@ fn drain(
     );
     service.print_plugin_cost(run.plugins);
     service.stop();
-    checker::Stream::of_redis(control).prove(&dir.path().join("logs"), &extras(run.plugins));
+    process::verify(&server.url(), dir.path());
     dirs.push(dir);
     rate
 }
@@ -207,12 +206,6 @@ fn position(control: &mut Connection) -> (String, u64) {
     let read = |name: &str| group.get(name).cloned().unwrap_or(Value::Nil);
     let id = redis::from_redis_value::<String>(read("last-delivered-id")).unwrap_or_default();
     (id, redis::from_redis_value::<u64>(read("entries-read")).unwrap_or(0))
-}
-
-/// The extra files that these plugins write.
-fn extras(plugins: &[&str]) -> Vec<&'static str> {
-    let known = [("usage", "usage.json"), ("transcript", "transcript.md")];
-    known.iter().filter(|(plugin, _)| plugins.contains(plugin)).map(|(_, file)| *file).collect()
 }
 
 /// A folder with these plugins and their sidecars.

@@ -15,6 +15,16 @@ pub(crate) struct Service {
     port: u16,
 }
 
+/// Fails unless every entry stands exactly once in the folder's logs.
+pub(crate) fn verify(redis_url: &str, dir: &Path) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_task-logger"));
+    command.arg("verify").env_clear().env("REDIS_URL", redis_url).env("LOGS_DIR", dir.join("logs"));
+    let ran = command.output().unwrap();
+    let told = String::from_utf8_lossy(&ran.stdout);
+    assert!(ran.status.success(), "{told}{}", String::from_utf8_lossy(&ran.stderr));
+    println!("    verify: {}", told.lines().find(|line| line.contains("entries up to")).unwrap_or_default());
+}
+
 impl Service {
     /// Starts it on a Redis server; compiled plugins are kept between runs.
     pub(crate) fn start(redis_url: &str, dir: &Path, plugins: &Path, batch: Option<&str>) -> Self {

@@ -180,7 +180,7 @@ fn one_bad_entry_stops_nothing_and_passes_nothing_silently_as_the_readmes_table_
     node.terminate();
 
     let stream = Stream::of_redis(&mut redis);
-    stream.prove(&rig.logs(), &[]);
+    stream.prove(&rig, &[]);
     let reasons = dead_reasons(&mut redis);
     let mut happened: BTreeMap<String, String> =
         http.into_iter().map(|(input, told)| (input.to_owned(), told)).collect();

@@ -280,7 +280,7 @@ fn every_event_is_processed_by_one_whole_version_whatever_is_dropped() {
     }
     rig.wait_published(&mut redis);
     node.terminate();
-    Stream::of_redis(&mut redis).prove(&rig.logs(), &[]);
+    Stream::of_redis(&mut redis).prove(rig, &[]);
     let (mut stamped, mut seen) = (0, BTreeSet::new());
     for task in 0..7 {
         for line in rig.read(&format!("t{task}/03-agent-output.jsonl")).lines() {

@@ -1,19 +1,16 @@
-//! Proves that a stream and a `LOGS_DIR` belong together: every entry stands exactly once, in order, at its place, and nothing
-//! else is there. Knows the rules by itself and shares no code with the service.
+//! The tests' judge: `task-logger verify` says whether a stream and a `LOGS_DIR` belong together; what only these tests know is
+//! looked at here: each event's own text stands in its record, a gap without a dead letter is one that a plugin of the tests
+//! made, and pages of the transcript hold every event once.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     fmt, fs,
     path::{Path, PathBuf},
 };
 
 use serde_json::Value;
 
-mod rules;
-#[cfg(test)]
-mod tests;
-
-use rules::{Fate, Key, Rules};
+use crate::rig::Rig;
 
 /// A stream id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -42,35 +39,6 @@ pub(crate) struct Stream {
     pub(crate) dead: Vec<Letter>,
 }
 
-/// What is wrong.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Defect {
-    /// The entry stands nowhere.
-    Missing(Id),
-    /// The entry stands more than once.
-    Doubled(Id),
-    /// A record whose id the stream does not have.
-    ForeignId(Id),
-    /// A record stands after a later one of its key.
-    Order(Id),
-    /// A record stands in another file or directory than its kind's and key's.
-    Misplaced(Id),
-    /// A file or directory that no entry explains.
-    Foreign(PathBuf),
-    /// A line that is no record, or a file that is no JSON; with the line's number, 0 for a whole file.
-    Torn(PathBuf, usize),
-    /// A record where a gap must stand, or the other way round.
-    Gap(Id),
-    /// The entry must be in the dead letter once, and is not.
-    Dead(Id),
-    /// The entry must not be in the dead letter.
-    NotDead(Id),
-    /// The event's own text is not in its record.
-    Content(Id),
-    /// The event's marker does not stand exactly once and in order in `transcript.md`.
-    Transcript(Id),
-}
-
 impl Id {
     pub(crate) fn parse(text: &str) -> Option<Self> {
         let (ms, seq) = text.split_once('-')?;
@@ -87,6 +55,11 @@ impl fmt::Display for Id {
 impl Entry {
     pub(crate) fn field(&self, name: &str) -> Option<&[u8]> {
         self.fields.iter().find(|(key, _)| key == name.as_bytes()).map(|(_, value)| &value[..])
+    }
+
+    /// Whether a plugin of the tests drops it.
+    fn may_drop(&self) -> bool {
+        self.field("data").is_some_and(|data| memchr::memmem::find(data, b"please-drop").is_some())
     }
 
     /// The unique text `mark-…-end` in its data, if it has one.
@@ -139,17 +112,6 @@ impl Stream {
         Self { entries, dead }
     }
 
-    /// Everything that is wrong with a folder whose process has ended; `extras` are the files that plugins may have written.
-    pub(crate) fn defects(&self, logs: &Path, extras: &[&str]) -> Vec<Defect> {
-        let mut look = Look::new(self, logs, extras);
-        look.tree();
-        look.each_entry();
-        look.transcripts();
-        let mut defects: Vec<Defect> = look.defects.into_iter().collect();
-        defects.sort();
-        defects
-    }
-
     /// Adds what an earlier look at the same stream saw and this one does not, because it was trimmed since.
     pub(crate) fn with_earlier(mut self, earlier: &Self) -> Self {
         let ids: HashSet<Id> = self.entries.iter().map(|entry| entry.id).collect();
@@ -161,46 +123,107 @@ impl Stream {
         self
     }
 
-    /// The same, and the test fails with the first few of them.
+    /// Fails the test unless everything stands where it must; `extras` are the files that plugins may have written.
     #[track_caller]
-    pub(crate) fn prove(&self, logs: &Path, extras: &[&str]) {
-        let defects = self.defects(logs, extras);
-        // A few of each kind say more than many of one.
-        let mut by_kind: BTreeMap<String, Vec<&Defect>> = BTreeMap::new();
-        for defect in &defects {
-            let kind = format!("{defect:?}");
-            by_kind.entry(kind.split('(').next().unwrap_or_default().to_owned()).or_default().push(defect);
-        }
+    pub(crate) fn prove(&self, rig: &Rig, extras: &[&str]) {
+        let verdict = verify(rig, &["--content"]);
         let mut told = String::new();
-        for (kind, all) in by_kind {
-            told += &format!("{kind}: {}\n", all.len());
-            for defect in all.into_iter().take(4) {
-                told += &format!("  {defect:?} {}\n", self.about(logs, defect).unwrap_or_default());
-            }
+        for finding in verdict["findings"].as_array().unwrap() {
+            let entry = finding["id"].as_str().and_then(|id| self.about(id)).unwrap_or_default();
+            told += &format!("  {finding} {entry}\n");
         }
-        assert!(defects.is_empty(), "{} defects\n{told}", defects.len());
+        assert_eq!(verdict["total"], 0, "{verdict:.300}\n{told}");
+        let mut wrong = Vec::new();
+        let homes = self.contents(&rig.logs(), &mut wrong);
+        if extras.contains(&"transcript.md") {
+            self.transcripts(&rig.logs(), &homes, &mut wrong);
+        }
+        assert!(wrong.is_empty(), "{} wrong:\n{}", wrong.len(), wrong[..wrong.len().min(20)].join("\n"));
     }
 
-    /// The entry that a defect is about, and where it stands.
-    fn about(&self, logs: &Path, defect: &Defect) -> Option<String> {
-        let text = format!("{defect:?}");
-        let (ms, seq) = text.split_once("Id(")?.1.split_once(')')?.0.split_once(", ")?;
-        let id = Id(ms.parse().ok()?, seq.parse().ok()?);
+    /// The entry of a finding.
+    fn about(&self, id: &str) -> Option<String> {
+        let id = Id::parse(id)?;
         let entry = self.entries.iter().find(|entry| entry.id == id)?;
-        let fields: Vec<String> = entry
-            .fields
-            .iter()
-            .map(|(k, v)| format!("{}={:.120}", String::from_utf8_lossy(k), String::from_utf8_lossy(v)))
-            .collect();
-        let needle = id.to_string();
-        let mut at = Vec::new();
+        let field = |(name, value): &(Vec<u8>, Vec<u8>)| {
+            format!("{}={:.120}", String::from_utf8_lossy(name), String::from_utf8_lossy(value))
+        };
+        Some(entry.fields.iter().map(field).collect::<Vec<_>>().join(" "))
+    }
+
+    /// Looks into every record; returns in which directory each entry's record stands.
+    fn contents(&self, logs: &Path, wrong: &mut Vec<String>) -> HashMap<Id, String> {
+        let by_id: HashMap<Id, &Entry> = self.entries.iter().map(|entry| (entry.id, entry)).collect();
+        let dead: HashSet<Id> = self.dead.iter().map(|letter| letter.id).collect();
+        wrong.extend(self.dead.iter().filter(|letter| !letter.whole).map(|l| format!("{}: letter is not whole", l.id)));
+        let mut homes = HashMap::new();
         for path in files_below(logs) {
-            if fs::read(&path).is_ok_and(|bytes| memchr::memmem::find(&bytes, needle.as_bytes()).is_some()) {
-                at.push(path.strip_prefix(logs).unwrap().display().to_string());
+            let dir = path.parent().and_then(|dir| dir.strip_prefix(logs).ok()).unwrap().display().to_string();
+            if path.ends_with("metadata.json") {
+                let metadata: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+                let ids = metadata["event_ids"].as_array().unwrap().iter().filter_map(|id| Id::parse(id.as_str()?));
+                homes.extend(ids.map(|id| (id, dir.clone())));
+            }
+            if path.extension().is_none_or(|extension| extension != "jsonl")
+                || path.starts_with(logs.join(".task-logger"))
+            {
+                continue;
+            }
+            for line in fs::read_to_string(&path).unwrap().lines() {
+                let record: Value = serde_json::from_str(line).unwrap();
+                let Some(id) = record["id"].as_str().and_then(Id::parse) else { continue };
+                let Some(entry) = by_id.get(&id) else { continue };
+                let gap = record["type"] == "gap";
+                if gap && !dead.contains(&id) && !entry.may_drop() {
+                    wrong.push(format!("{id}: a gap that nobody made"));
+                }
+                if !gap && entry.marker().is_some_and(|marker| !line.contains(marker)) {
+                    wrong.push(format!("{id}: another event's text"));
+                }
+                if !gap {
+                    homes.insert(id, dir.clone());
+                }
             }
         }
-        Some(format!("{id}: {} in {at:?}", fields.join(" ")))
+        homes
     }
+
+    /// Each marker of an event that the page shows stands in it once, in the stream's order.
+    fn transcripts(&self, logs: &Path, homes: &HashMap<Id, String>, wrong: &mut Vec<String>) {
+        let shown = ["output", "thinking", "user_input", "tool_result", "created", "completed", "failed"];
+        let mut expected: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+        for entry in &self.entries {
+            let kind = entry.field("type").map(String::from_utf8_lossy).unwrap_or_default();
+            if let (Some(home), Some(marker)) = (homes.get(&entry.id), entry.marker())
+                && kind.strip_prefix("task:").is_some_and(|kind| shown.contains(&kind))
+                && !entry.may_drop()
+            {
+                expected.entry(home).or_default().push(marker);
+            }
+        }
+        for (home, expected) in expected {
+            let text = fs::read_to_string(logs.join(home).join("transcript.md")).unwrap_or_default();
+            let page: Vec<String> = text
+                .split("mark-")
+                .skip(1)
+                .filter_map(|rest| Some(format!("mark-{}-end", rest.split_once("-end")?.0)))
+                .collect();
+            if page != expected {
+                wrong.push(format!("{home}/transcript.md does not hold every event once, in order"));
+            }
+        }
+    }
+}
+
+/// What `verify --json` says; its status must fit.
+#[track_caller]
+pub(crate) fn verify(rig: &Rig, args: &[&str]) -> Value {
+    let ran = rig.command(&[&["verify", "--json"], args].concat()).output().unwrap();
+    let (told, errors) = (String::from_utf8_lossy(&ran.stdout), String::from_utf8_lossy(&ran.stderr));
+    let verdict: Value = serde_json::from_str(&told).unwrap_or_else(|_| panic!("{}\n{told}\n{errors}", ran.status));
+    let code = if verdict["total"] == 0 { 0 } else { 1 };
+    assert_eq!(ran.status.code(), Some(code), "{told}\n{errors}");
+    verdict
 }
 
 fn range(redis: &mut redis::Connection, key: &str) -> Vec<Entry> {
@@ -233,229 +256,4 @@ pub(crate) fn files_with(dir: &Path, text: &str) -> Vec<PathBuf> {
     let holds =
         |path: &PathBuf| fs::read(path).is_ok_and(|bytes| memchr::memmem::find(&bytes, text.as_bytes()).is_some());
     files_below(dir).into_iter().filter(holds).collect()
-}
-
-/// One look at a tree.
-struct Look<'a> {
-    stream: &'a Stream,
-    logs: &'a Path,
-    extras: &'a [&'a str],
-    rules: Rules,
-    by_id: HashMap<Id, &'a Entry>,
-    /// Where each id was found: directory, file, whether it was a gap.
-    found: HashMap<Id, Vec<(String, String, bool)>>,
-    defects: BTreeSet<Defect>,
-}
-
-impl<'a> Look<'a> {
-    fn new(stream: &'a Stream, logs: &'a Path, extras: &'a [&'a str]) -> Self {
-        Self {
-            stream,
-            logs,
-            extras,
-            rules: Rules::of(stream),
-            by_id: stream.entries.iter().map(|entry| (entry.id, entry)).collect(),
-            found: HashMap::new(),
-            defects: BTreeSet::new(),
-        }
-    }
-
-    fn foreign(&mut self, path: &str) {
-        self.defects.insert(Defect::Foreign(path.into()));
-    }
-
-    fn names(&self, dir: &str) -> Vec<(String, bool)> {
-        let listed = fs::read_dir(self.logs.join(dir)).into_iter().flatten().flatten();
-        let mut names: Vec<_> = listed
-            .map(|entry| (entry.file_name().to_string_lossy().into_owned(), entry.file_type().unwrap().is_dir()))
-            .collect();
-        names.sort();
-        names
-    }
-
-    fn tree(&mut self) {
-        for (name, is_dir) in self.names("") {
-            match &*name {
-                ".task-logger" if is_dir => self.private(),
-                "_webhooks" if is_dir => {
-                    for (flow, is_dir) in self.names("_webhooks") {
-                        self.directory(&format!("_webhooks/{flow}"), is_dir);
-                    }
-                }
-                _ => self.directory(&name, is_dir),
-            }
-        }
-    }
-
-    /// Staging is empty when a process has ended in order.
-    fn private(&mut self) {
-        let below = files_below(&self.logs.join(".task-logger"));
-        for path in below {
-            let path = path.strip_prefix(self.logs).unwrap().to_owned();
-            let staged = path.components().any(|part| part.as_os_str().to_string_lossy().starts_with("tmp-"));
-            if staged || path.extension().is_some_and(|extension| extension == "new") {
-                self.defects.insert(Defect::Foreign(path));
-            }
-        }
-    }
-
-    fn directory(&mut self, dir: &str, is_dir: bool) {
-        if !is_dir || !self.rules.directories.contains(dir) {
-            return self.foreign(dir);
-        }
-        let flow = dir.starts_with("_webhooks/");
-        for (name, is_dir) in self.names(dir) {
-            let path = format!("{dir}/{name}");
-            match &*name {
-                _ if is_dir => self.foreign(&path),
-                ".state" => {}
-                "metadata.json" if !flow => self.metadata(dir, &path),
-                "01-input.json" | "04-final-result.json" if !flow => drop(self.document(&path)),
-                "02-webhook-flow.jsonl" | "05-other-events.jsonl" => self.records(dir, &name),
-                "03-agent-output.jsonl" | "03-user-inputs.jsonl" if !flow => self.records(dir, &name),
-                extra if self.extras.contains(&extra) => {}
-                _ => self.foreign(&path),
-            }
-        }
-    }
-
-    fn document(&mut self, path: &str) -> Option<Value> {
-        let value = serde_json::from_slice::<Value>(&fs::read(self.logs.join(path)).unwrap()).ok();
-        let value = value.filter(Value::is_object);
-        if value.is_none() {
-            self.defects.insert(Defect::Torn(path.into(), 0));
-        }
-        value
-    }
-
-    fn metadata(&mut self, dir: &str, path: &str) {
-        let Some(document) = self.document(path) else { return };
-        let ids = document["event_ids"].as_array().cloned().unwrap_or_default();
-        let mut last = None;
-        for id in ids {
-            let Some(id) = id.as_str().and_then(Id::parse) else {
-                self.defects.insert(Defect::Torn(path.into(), 0));
-                continue;
-            };
-            if last.replace(id).is_some_and(|last| last >= id) {
-                self.defects.insert(Defect::Order(id));
-            }
-            self.found.entry(id).or_default().push((dir.to_owned(), "metadata.json".into(), false));
-        }
-    }
-
-    fn records(&mut self, dir: &str, name: &str) {
-        let path = format!("{dir}/{name}");
-        let bytes = fs::read(self.logs.join(&path)).unwrap();
-        let mut last: HashMap<Option<Key>, Id> = HashMap::new();
-        for (number, line) in bytes.split_inclusive(|&byte| byte == b'\n').enumerate() {
-            let Some((id, record)) = line.strip_suffix(b"\n").and_then(record) else {
-                self.defects.insert(Defect::Torn(path.clone().into(), number + 1));
-                continue;
-            };
-            let gap = record["type"] == "gap";
-            let key = self.rules.key(id);
-            if last.insert(key, id).is_some_and(|last| last >= id) {
-                self.defects.insert(Defect::Order(id));
-            }
-            if let Some(marker) = self.by_id.get(&id).and_then(|entry| entry.marker()).filter(|_| !gap)
-                && memchr::memmem::find(line, marker.as_bytes()).is_none()
-            {
-                self.defects.insert(Defect::Content(id));
-            }
-            self.found.entry(id).or_default().push((dir.to_owned(), name.to_owned(), gap));
-        }
-    }
-
-    fn each_entry(&mut self) {
-        let mut letters: BTreeMap<Id, usize> = BTreeMap::new();
-        for letter in &self.stream.dead {
-            *letters.entry(letter.id).or_default() += 1;
-            if !letter.whole {
-                self.defects.insert(Defect::Dead(letter.id));
-            }
-        }
-        for id in self.found.keys().chain(letters.keys()).filter(|id| !self.by_id.contains_key(id)) {
-            self.defects.insert(Defect::ForeignId(*id));
-        }
-        for entry in &self.stream.entries {
-            let id = entry.id;
-            let fate = self.rules.fate(id);
-            let found = self.found.remove(&id).unwrap_or_default();
-            match (letters.get(&id).copied().unwrap_or(0), &fate) {
-                (1, Fate::Dead | Fate::Gap { dead: true, .. }) => {}
-                (0, Fate::Record { .. } | Fate::Gap { dead: false, .. }) => {}
-                (0, _) | (2.., _) => drop(self.defects.insert(Defect::Dead(id))),
-                (1, _) => drop(self.defects.insert(Defect::NotDead(id))),
-            }
-            let (dir, file) = match &fate {
-                Fate::Dead if found.is_empty() => continue,
-                Fate::Dead => {
-                    self.defects.insert(Defect::Misplaced(id));
-                    continue;
-                }
-                Fate::Record { dir, file } | Fate::Gap { dir, file, .. } => (dir, file),
-            };
-            match &found[..] {
-                [] => drop(self.defects.insert(Defect::Missing(id))),
-                [(at, name, gap)] => {
-                    // A plugin may drop any event: then a gap stands in its place, in a file of lines.
-                    let must_be_gap = matches!(fate, Fate::Gap { .. });
-                    let file_of_gap = if file == "metadata.json" { "03-agent-output.jsonl" } else { file };
-                    if at != dir || name != if *gap { file_of_gap } else { file } {
-                        self.defects.insert(Defect::Misplaced(id));
-                    }
-                    if must_be_gap != *gap && !(*gap && self.rules.may_drop(id)) {
-                        self.defects.insert(Defect::Gap(id));
-                    }
-                }
-                _ => drop(self.defects.insert(Defect::Doubled(id))),
-            }
-        }
-    }
-
-    /// Each marker of an event that the page shows stands in it once, in the stream's order.
-    fn transcripts(&mut self) {
-        if !self.extras.contains(&"transcript.md") {
-            return;
-        }
-        let mut pages: HashMap<String, Vec<String>> = HashMap::new();
-        let shown = ["output", "thinking", "user_input", "tool_result", "created", "completed", "failed"];
-        let mut at: HashMap<String, usize> = HashMap::new();
-        for entry in &self.stream.entries {
-            let Fate::Record { dir, .. } = self.rules.fate(entry.id) else { continue };
-            let Some(marker) = entry.marker() else { continue };
-            let kind = entry.field("type").map(|kind| String::from_utf8_lossy(kind).into_owned()).unwrap_or_default();
-            if !kind.strip_prefix("task:").is_some_and(|kind| shown.contains(&kind)) || self.rules.may_drop(entry.id) {
-                continue;
-            }
-            let page = pages.entry(dir.clone()).or_insert_with(|| {
-                let text = fs::read_to_string(self.logs.join(&dir).join("transcript.md")).unwrap_or_default();
-                text.split("mark-")
-                    .skip(1)
-                    .filter_map(|rest| Some(format!("mark-{}-end", rest.split_once("-end")?.0)))
-                    .collect()
-            });
-            let next = at.entry(dir).or_default();
-            if page.get(*next).map(String::as_str) != Some(marker) {
-                self.defects.insert(Defect::Transcript(entry.id));
-            }
-            *next += 1;
-        }
-        for (dir, page) in pages {
-            if page.len() > at[&dir] {
-                self.defects.insert(Defect::Foreign(format!("{dir}/transcript.md").into()));
-            }
-        }
-    }
-}
-
-/// A line's id and object; `None` if it is no record.
-fn record(line: &[u8]) -> Option<(Id, Value)> {
-    let value: Value = serde_json::from_slice(line).ok()?;
-    let object = value.as_object()?;
-    let (last, id) = object.iter().next_back()?;
-    let first = object.keys().next()?;
-    let id = Id::parse(id.as_str().filter(|_| last == "id" && first == "timestamp")?)?;
-    Some((id, value))
 }

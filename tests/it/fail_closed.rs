@@ -144,7 +144,7 @@ fn fail_closed_a_redactor_that_traps_on_one_percent_lets_no_secret_out() {
     let rig = flood("fail_closed_a_redactor_that_traps", Rig::embedded(), "trap", 100);
     let stream = Stream::of_embedded(&rig.root().join("stream"));
     assert!(stream.dead.iter().any(|letter| letter.plugin == "guard"), "it did trap");
-    stream.prove(&rig.logs(), &[]);
+    stream.prove(&rig, &[]);
 }
 
 #[test]
@@ -154,7 +154,7 @@ fn fail_closed_a_redactor_that_traps_on_one_percent_lets_no_secret_out_on_redis(
     // The dead letters stand in Redis with their fields, by design: that is the source.
     let stream = Stream::of_redis(&mut rig.connect());
     assert!(stream.dead.iter().any(|letter| letter.plugin == "guard"), "it did trap");
-    stream.prove(&rig.logs(), &[]);
+    stream.prove(&rig, &[]);
 }
 
 #[test]
@@ -162,7 +162,7 @@ fn fail_closed_a_redactor_that_tells_what_it_saw_is_not_heard() {
     // Fails with the data in its message, panics with it, logs and prints it, uses it as a code, a counter, a file name, a state,
     // an annotation: every way in turn.
     let rig = flood("fail_closed_a_redactor_that_tells", Rig::embedded(), "gossip", 40);
-    Stream::of_embedded(&rig.root().join("stream")).prove(&rig.logs(), &[]);
+    Stream::of_embedded(&rig.root().join("stream")).prove(&rig, &[]);
 }
 
 #[test]
@@ -221,7 +221,7 @@ fn fail_closed_a_missing_removed_or_broken_redactor_lets_no_secret_out() {
     planter.nowhere(&rig, &node);
     node.terminate();
     assert_eq!(in_files(&rig, &planter.secrets), Vec::<String>::new());
-    Stream::of_embedded(&rig.root().join("stream")).prove(&rig.logs(), &[]);
+    Stream::of_embedded(&rig.root().join("stream")).prove(&rig, &[]);
 }
 
 /// The search finds what is there: without a redactor, and with a plugin that logs what it sees, the same secrets are found in

@@ -69,6 +69,33 @@ fn a_plugin_goes_live_and_its_next_configuration_too() {
 }
 
 #[test]
+fn without_a_service_no_folder_is_made_where_somebody_happens_to_stand() {
+    let rig = Rig::embedded();
+    let (wasm, sidecar) = bundled("transcript");
+    let file = author(&rig, &sidecar, &wasm);
+    let desk = file.parent().unwrap();
+    let mut command = rig.command(&["plugin", "install", "mine.wasm", "--url", "http://127.0.0.1:1"]);
+    let Output { status, stdout, .. } = command.env_remove("PLUGINS_DIR").current_dir(desk).output().unwrap();
+    let text = String::from_utf8(stdout).unwrap();
+    assert!(status.code() == Some(69) && text.contains("no service answers at http://127.0.0.1:1, so"), "{text}");
+    let mut names: Vec<_> = fs::read_dir(desk).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    names.sort();
+    assert_eq!(names, ["mine.toml", "mine.wasm"]);
+}
+
+#[test]
+fn another_component_of_the_file_is_named_before_it_is_replaced() {
+    let rig = Rig::embedded();
+    rig.put_guest("mine", "");
+    let node = rig.spawn_owner();
+    let (wasm, sidecar) = bundled("transcript");
+    author(&rig, &sidecar, &wasm);
+    let (code, text) = install(&rig, Some(&node), &[]);
+    assert!(code == Some(0) && text.contains("  replaces misbehave "), "{text}");
+    assert!(!install(&rig, Some(&node), &[]).1.contains("replaces"), "the same again replaces nothing");
+}
+
+#[test]
 fn what_the_check_refuses_is_not_written() {
     let rig = Rig::embedded();
     let node = rig.spawn_owner();

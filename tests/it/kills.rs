@@ -28,7 +28,8 @@ fn rig() -> Option<Rig> {
     Rig::redis().map(chain)
 }
 
-fn chain(rig: Rig) -> Rig {
+/// Adds a chain in which everything happens that can: redaction, extra files, drops, quarantine.
+pub(crate) fn chain(rig: Rig) -> Rig {
     let rig = rig.with_bundled(&["redact", "transcript"]);
     let guest = |mode: &str, name: &str| {
         let sidecar = format!(
@@ -83,7 +84,7 @@ fn settle(rig: &Rig, nodes: Vec<Node>) {
 /// Proves what is left, and that nothing of a secret is.
 fn look(rig: &Rig, stream: &Stream) {
     eprintln!("{}: {} entries, {} dead letters", rig.root().display(), stream.entries.len(), stream.dead.len());
-    stream.prove(&rig.logs(), EXTRAS);
+    stream.prove(rig, EXTRAS);
     for canary in CANARIES {
         assert_eq!(files_with(&rig.logs(), canary), Vec::<std::path::PathBuf>::new(), "{canary}");
     }

@@ -29,7 +29,7 @@ fn a_kept_instance_ends_after_ten_thousand_calls() {
 }
 
 #[test]
-fn a_kept_instance_ends_when_it_took_half_of_its_memory() {
+fn a_kept_instance_ends_when_events_took_half_of_what_init_left_free() {
     let mut stage = Stage::new();
     stage.put("s", "isolation = 'reuse'\nmemory = '16MiB'\n[config]\nmode = 'leak'");
     let host = stage.start();

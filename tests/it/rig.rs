@@ -221,6 +221,16 @@ impl Rig {
         self.until_listening(Self::started(command))
     }
 
+    /// The same under another program, which must become the service itself or leave it as the child.
+    pub(crate) fn spawn_under(&self, wrapper: &[String]) -> Node {
+        let serve = self.command(&["serve"]);
+        let mut command = Command::new(&wrapper[0]);
+        command.args(&wrapper[1..]).arg(serve.get_program()).args(serve.get_args()).env_clear();
+        command.envs(serve.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        command.env("PATH", std::env::var_os("PATH").unwrap_or_default()).current_dir(self.root.path());
+        self.until_listening(Self::started(command))
+    }
+
     fn until_listening(&self, mut node: Node) -> Node {
         let listening = within(PATIENCE, || node.learn_address() || node.child.try_wait().unwrap().is_some());
         assert!(listening && !node.address.is_empty(), "it does not listen:\n{}", node.log());
@@ -407,9 +417,24 @@ impl Node {
         self.signal(Signal::CONT);
     }
 
+    /// SIGTERM, and no wait.
+    pub(crate) fn ask_to_end(&self) {
+        self.signal(Signal::TERM);
+    }
+
     /// kill -9.
     pub(crate) fn kill(mut self) {
         self.end();
+    }
+
+    /// kill -9; it stays here to be looked at.
+    pub(crate) fn strike_dead(&mut self) {
+        self.end();
+    }
+
+    /// How it ended, if it has.
+    pub(crate) fn ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().unwrap()
     }
 
     /// SIGTERM, and how it ended.

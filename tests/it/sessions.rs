@@ -159,7 +159,7 @@ fn sessions_give_the_same_trees_on_both_streams_and_lack_nothing() {
     let node = embedded.spawn_owner();
     let tasks = publish(&embedded, &node, &sessions);
     node.terminate();
-    Stream::of_embedded(&embedded.root().join("stream")).prove(&embedded.logs(), &[]);
+    Stream::of_embedded(&embedded.root().join("stream")).prove(&embedded, &[]);
     let from_embedded = tree(&embedded.logs());
     for (task, session) in tasks.iter().zip(&sessions) {
         nothing_is_missing(&from_embedded, task, session);
@@ -168,7 +168,7 @@ fn sessions_give_the_same_trees_on_both_streams_and_lack_nothing() {
     let node = redis.spawn_owner();
     publish(&redis, &node, &sessions);
     node.terminate();
-    Stream::of_redis(&mut redis.connect()).prove(&redis.logs(), &[]);
+    Stream::of_redis(&mut redis.connect()).prove(&redis, &[]);
     let from_redis = tree(&redis.logs());
     assert_eq!(from_redis.keys().collect::<Vec<_>>(), from_embedded.keys().collect::<Vec<_>>());
     for (name, values) in from_redis {

@@ -44,15 +44,19 @@ fn speeches(rng: &mut Rng) -> Vec<Speech> {
         ("curl -H 'Authorization: Bearer ", 30, "' http://host/ x"),
         ("at postgres://app:", 20, "@db:5432/x now"),
         ("and {\"client_secret\": \"", 30, "\", \"x\": 1}"),
+        ("X-Api-Key: ", 24, "\r\nAccept: all"),
+        ("AccountKey=", 40, ";EndpointSuffix=x"),
         ("-----BEGIN PRIVATE KEY-----\n", 64, "\n-----END PRIVATE KEY-----\nthat is it"),
     ] {
         for count in 2..=8 {
             let secret = noise(rng, length);
             let text = format!("{before}{secret}{after}");
-            // Names that announce a secret are not cut to letters; what vendors put before it is.
-            let from =
-                if before.contains(['=', '"', '\'']) { before.len() - 1 } else { before.len().saturating_sub(6) };
-            let mut cuts: Vec<usize> = (from..text.len() - 1).collect();
+            // Every second time in what announces the secret and its first letters only: in pieces of a letter or two.
+            let (from, to) = match count % 2 {
+                0 => (before.len().saturating_sub(12).max(1), text.len() - 1),
+                _ => (before.len().saturating_sub(12).max(1), before.len() + 3),
+            };
+            let mut cuts: Vec<usize> = (from..to).collect();
             rng.shuffle(&mut cuts);
             cuts.truncate(count - 1);
             cuts.sort_unstable();

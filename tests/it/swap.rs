@@ -88,7 +88,7 @@ fn a_swap_under_load_stamps_every_event_once_and_a_broken_candidate_changes_noth
     busy_until(&mut redis, "the fourth component took over", &mut || sha_is(4));
     rig.wait_published(&mut redis);
     node.terminate();
-    Stream::of_redis(&mut redis).prove(&rig.logs(), &[]);
+    Stream::of_redis(&mut redis).prove(&rig, &[]);
     let order = ["one", "two", "three"];
     let mut seen: HashMap<String, u64> = HashMap::new();
     for task in 0..7 {
@@ -169,7 +169,7 @@ fn fail_closed_a_misbehaving_plugin_costs_its_event_only_and_lets_nothing_raw_th
     assert!(!log.contains("raw-secret"), "no producer's text in the log: {log}");
     assert_eq!(files_with(&rig.logs(), "raw-secret"), Vec::<std::path::PathBuf>::new());
     let stream = Stream::of_redis(&mut redis);
-    stream.prove(&rig.logs(), &[]);
+    stream.prove(&rig, &[]);
     let refused: BTreeMap<String, &str> = stream.dead.iter().map(|l| (l.id.to_string(), l.plugin.as_str())).collect();
     assert_eq!(refused, poisoned.iter().map(|(id, mode)| (id.clone(), *mode)).collect());
     for mode in names {

@@ -200,7 +200,7 @@ fn a_thousand_swaps_under_load_stamp_every_event_once() {
     assert!(told.swaps >= swaps / 2, "{} take-overs", told.swaps);
     assert!(bound(&told, 0.99).is_some_and(|micros| micros <= 5000), "p99 of the pause at a swap is over 5 ms");
     node.terminate();
-    Stream::of_redis(&mut redis).prove(&rig.logs(), &[]);
+    Stream::of_redis(&mut redis).prove(&rig, &[]);
     prove_stamps(&rig, made.load(Ordering::Relaxed), last);
 }
 

@@ -1,6 +1,7 @@
 //! Values assigned to names: `password=…`, `"api_key": "…"`, `--token …`, `<secret>…`, and headers up to their line's end.
 
 use crate::{
+    left::left,
     names::{Holds, Name, Names, around},
     scan::{Context, Edge, Found, Open, part},
     value::{Form, Strength, is_placeholder, is_secret},
@@ -55,44 +56,25 @@ pub(crate) fn find(names: &Names, text: &str, start: usize, end: usize, edge: Ed
     // A kind in a mark that an earlier pass left is no name.
     let marked = bytes[..start].ends_with(b"[REDACTED:") || bytes[..from].ends_with(b"[REDACTED:");
     if !marked && let Some(name) = names.classify(&bytes[from..to]) {
-        assigned(text, from, to, name, edge, found);
+        assigned(names, text, from, to, name, edge, found);
     }
     to
 }
 
-/// Reports what is assigned to a name that begins before the text, or holds on to the middle of one.
-pub(crate) fn find_head(names: &Names, text: &str, edge: Edge, found: &mut Found) {
-    let bytes = text.as_bytes();
-    let (_, to) = around(bytes, 0, 0);
-    if to == 0 {
-        return;
-    }
-    if let Some(name) = names.classify_cut(&bytes[..to]) {
-        let known = found.opens.len();
-        assigned(text, 0, to, name, edge, found);
-        found.opens.iter_mut().skip(known).for_each(|open| open.guess = true);
-    } else if to == bytes.len()
-        && edge == Edge::Open
-        && let Some(context) = names.inner(bytes)
-    {
-        found.open(Open { start: 0, redact: None, code: "", context, guess: true });
-    }
-}
-
-fn assigned(text: &str, from: usize, to: usize, name: Name, edge: Edge, found: &mut Found) {
+fn assigned(names: &Names, text: &str, from: usize, to: usize, name: Name, edge: Edge, found: &mut Found) {
     let bytes = text.as_bytes();
     // A bracket is part of what makes a tag's name one.
     let begin = from - usize::from(is_tag(bytes, from));
     match separator(bytes, from, to) {
         Separator::None => {}
+        // A name alone is public, and what it leaves tells the next text of it.
+        Separator::Unfinished if to == bytes.len() => {}
         Separator::Unfinished if edge == Edge::Open => {
             let gap = part(text, to..).trim_start_matches(['"', '\'', '`', '\\', ']', ' ', '\t']);
-            let dashes = if bytes[from] == b'-' { "--" } else { "" };
-            let tag = if is_tag(bytes, from) { "<" } else { "" };
             // A blank after an option stands where its separator would.
             let blank = if gap.is_empty() && part(text, to..).ends_with([' ', '\t']) { " " } else { "" };
-            let context = Context::Text(format!("{tag}{dashes}{}{blank}{gap}", name.word));
-            found.open(Open { start: begin, redact: None, code: name.code, context, guess: false });
+            let context = Context::Text(format!("{}{blank}{gap}", left(names, &bytes[..to], found.after(0))));
+            found.open(Open { start: begin, redact: None, code: name.code, context, named: true });
         }
         Separator::Unfinished => {}
         Separator::Found { value, bare, line, equals } => match name.holds {
@@ -134,7 +116,7 @@ fn plain(
         let slashes =
             if content.is_empty() && !quoted { part(text, value..).trim_end_matches(|c| c != '\\') } else { "" };
         let context = format!("{before}{dashes}{word}{separator}{}{slashes}{filler}", span.opener);
-        found.open(Open { start: from, redact, code: name.code, context: Context::Text(context), guess: false });
+        found.open(Open { start: from, redact, code: name.code, context: Context::Text(context), named: true });
         return;
     }
     let after = bytes.get(span.end);
@@ -184,7 +166,7 @@ fn header(text: &str, from: usize, value: usize, name: Name, edge: Edge, found: 
             _ => "Bearer 00000000=",
         };
         let context = Context::Text(format!("{}: {opener}{filler}", name.word));
-        found.open(Open { start: from, redact, code: name.code, context, guess: false });
+        found.open(Open { start: from, redact, code: name.code, context, named: true });
         return;
     }
     if is_header_secret(name, part(text, start..end)) {

@@ -1,7 +1,7 @@
 //! Private keys in blocks: PEM, OpenSSH and PGP, over lines or with the line ends written as `\n`, with line numbers or
 //! quotes around the lines.
 
-use crate::scan::{Context, Edge, Found, Open, part, strict_boundary};
+use crate::scan::{Context, Edge, Found, Open, part};
 
 /// Kind and counter name.
 pub(crate) const CODE: &str = "private_key";
@@ -37,7 +37,7 @@ pub(crate) fn find(text: &str, start: usize, edge: Edge, found: &mut Found) {
     let name = part(text, name_start..name_end);
     let dashes = bytes[name_end..].iter().take(5).take_while(|byte| **byte == b'-').count();
     if name_end + dashes == bytes.len() && dashes < 5 && edge == Edge::Open {
-        found.open(Open { start, redact: None, code: CODE, context: header_context(name, dashes), guess: false });
+        found.open(Open { start, redact: None, code: CODE, context: header_context(name, dashes), named: false });
         return;
     }
     if dashes < 5 || !name.contains("PRIVATE KEY") {
@@ -49,18 +49,18 @@ pub(crate) fn find(text: &str, start: usize, edge: Edge, found: &mut Found) {
         Body::Open { .. } if edge == Edge::Open => {
             let end = begun_end(bytes);
             let context = Context::Text(format!("-----BEGIN PRIVATE KEY-----\n{}\n{end}", "0".repeat(64)));
-            found.open(Open { start, redact: Some(start), code: CODE, context, guess: false });
+            found.open(Open { start, redact: Some(start), code: CODE, context, named: false });
         }
         Body::Open { keyed } if keyed >= BODY_MIN => found.add(start, start, bytes.len(), CODE),
         Body::Open { .. } => {}
     }
 }
 
-/// The canonical text of an unfinished `-----BEGIN` at `start`, if that is what stands there up to the end.
-pub(crate) fn partial(bytes: &[u8], start: usize) -> Option<Context> {
+/// The unfinished `-----BEGIN` at `start`, if that is what stands there up to the end.
+pub(crate) fn partial(bytes: &[u8], start: usize) -> Option<String> {
     let tail = &bytes[start..];
-    let begun = tail.len() < BEGIN.len() && BEGIN.as_bytes().starts_with(tail) && strict_boundary(bytes, start);
-    begun.then(|| BEGIN.get(..tail.len()).map(|text| Context::Text(text.to_owned())))?
+    let begun = tail.len() < BEGIN.len() && BEGIN.as_bytes().starts_with(tail);
+    begun.then(|| BEGIN.get(..tail.len()).map(str::to_owned))?
 }
 
 /// What the text ends with of the line that ends a block, its name left out.

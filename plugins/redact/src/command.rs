@@ -7,6 +7,8 @@ use crate::{
 
 /// Options that carry a password for some programs.
 pub(crate) const ANCHORS: &[&str] = &[" -p", " -u ", " --user "];
+/// Programs that take one so; of several in a line the first of these counts.
+pub(crate) const PROGRAMS: &[&str] = &["sshpass", "mysql", "mariadb", "curl"];
 /// How far before the option its program may stand, in bytes.
 const LINE_MAX: usize = 200;
 const VALUE_MAX: usize = 256;
@@ -48,7 +50,7 @@ pub(crate) fn find(text: &str, start: usize, end: usize, edge: Edge, found: &mut
             _ => format!("{program} -p{quote}{}", if redact.is_some() { "00000000" } else { "" }),
         };
         let start = line_start(bytes, start);
-        found.open(Open { start, redact, code: "password", context: Context::Text(context), guess: false });
+        found.open(Open { start, redact, code: "password", context: Context::Text(context), named: false });
         return;
     }
     let Some(secret) = secret.filter(|_| text.is_char_boundary(stop)) else { return };
@@ -62,11 +64,11 @@ pub(crate) fn find(text: &str, start: usize, end: usize, edge: Edge, found: &mut
 fn program(bytes: &[u8], option: usize) -> Option<&'static str> {
     let line = &bytes[line_start(bytes, option)..option];
     let has = |program: &str| line.windows(program.len()).any(|window| window == program.as_bytes());
-    ["sshpass", "mysql", "mariadb", "curl"].into_iter().find(|program| has(program))
+    PROGRAMS.iter().copied().find(|program| has(program))
 }
 
 /// Where the command begins that the option belongs to.
-fn line_start(bytes: &[u8], option: usize) -> usize {
+pub(crate) fn line_start(bytes: &[u8], option: usize) -> usize {
     let from = option.saturating_sub(LINE_MAX);
     let ends = |byte: &u8| matches!(byte, b'\n' | b'|' | b';');
     bytes[from..option].iter().rposition(ends).map_or(from, |at| from + at + 1)

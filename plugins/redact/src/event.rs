@@ -55,7 +55,7 @@ fn string(
     if !token.is_key && nesting < NESTING_MAX && is_document(&value) {
         return rewrite(scanner, &value, None, nesting + 1, counts);
     }
-    let found = scanner.scan(&value, Edge::End, 0);
+    let found = scanner.scan(&value, Edge::End);
     if found.matches.is_empty() {
         return Ok(None);
     }

@@ -14,8 +14,12 @@ use vector::{GROUPS, Tables, WINDOW};
 pub(crate) struct Finder {
     literals: Vec<Literal>,
     tables: Tables,
-    /// By the hash of a window: where its entries begin; they end where the next one's begin.
-    begins: Vec<u16>,
+    /// By the hash of a window, a bit for each low end of the byte before it that a literal may have there.
+    befores: Box<[u32; SLOTS]>,
+    /// By the same: the entries of which any byte may stand before the window.
+    windows: Box<[Slot; SLOTS]>,
+    /// By the hash of a key: the other entries.
+    keys: Box<[Slot; SLOTS]>,
     entries: Vec<Entry>,
     /// Literals shorter than a window.
     short: Vec<Entry>,
@@ -58,6 +62,13 @@ struct Entry {
     last: u16,
 }
 
+/// Where the entries of one hash are.
+#[derive(Clone, Copy, Debug, Default)]
+struct Slot {
+    begin: u16,
+    end: u16,
+}
+
 /// More literals, or longer ones, than the tables can name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct TooLarge;
@@ -70,6 +81,7 @@ struct Halves {
 }
 
 const HASH_BITS: u32 = 11;
+const SLOTS: usize = 1 << HASH_BITS;
 /// Of a key: those of its window.
 const WINDOW_BITS: u32 = 0xFFFF_FF00;
 /// Literals that one window may be shared by as if it cost nothing.
@@ -189,8 +201,8 @@ impl Finder {
         }
         let mut windows: Vec<[Halves; WINDOW]> = Vec::with_capacity(literals.len());
         let (mut entries, mut short) = (Vec::with_capacity(literals.len()), Vec::new());
-        let mut short_ends = [false; 256];
-        let mut crowds = vec![0_u16; 1 << HASH_BITS];
+        let (mut befores, mut short_ends) = (Box::new([0; SLOTS]), [false; 256]);
+        let mut crowds = vec![0_u16; SLOTS];
         for (number, literal) in (0_u16..).zip(&literals) {
             let bytes = &literal.bytes;
             let last = window(literal, &crowds);
@@ -203,7 +215,7 @@ impl Finder {
                 None => Halves { low: u16::MAX, high: u16::MAX },
             }));
             if bytes.len() >= WINDOW {
-                crowds[hash(key)] += 1;
+                crowds[hash(key & WINDOW_BITS)] += 1;
                 entries.push(entry);
             } else {
                 short.push(entry);
@@ -211,27 +223,40 @@ impl Finder {
                 short_ends[usize::from(bytes[last].to_ascii_uppercase())] |= literal.case == Case::Any;
             }
         }
-        entries.sort_by_key(|entry| hash(entry.key));
-        let begins = crowds.iter().scan(0, |end, crowd| {
-            *end += crowd;
-            Some(*end - crowd)
-        });
-        let begins = begins.chain([u16::try_from(entries.len()).map_err(|_| TooLarge)?]).collect();
+        entries.sort_by_key(|entry| (entry.known, hash(entry.key & entry.known)));
+        let (mut windows_of, mut keys) = (Box::new([Slot::default(); SLOTS]), Box::new([Slot::default(); SLOTS]));
+        for (number, entry) in (0_u16..).zip(&entries) {
+            let window = hash(entry.key & WINDOW_BITS);
+            let slot = if entry.known == u32::MAX {
+                befores[window] |= before(entry.key);
+                &mut keys[hash(entry.key)]
+            } else {
+                befores[window] = u32::MAX;
+                &mut windows_of[window]
+            };
+            if slot.end == 0 {
+                slot.begin = number;
+            }
+            slot.end = number + 1;
+        }
         let tables = Tables::new(&group(windows).map(|group| group.map(|place| (place.low, place.high))));
-        Ok(Self { literals, tables, begins, entries, short, short_ends })
+        Ok(Self { literals, tables, befores, windows: windows_of, keys, entries, short, short_ends })
     }
 
     /// Calls `on_hit` for each place where a literal stands, by where their windows end, until it says that it has seen
     /// enough; whether it has.
     pub(crate) fn any(&self, text: &[u8], mut on_hit: impl FnMut(Hit) -> bool) -> bool {
         self.tables.any(text, |last| {
-            if let Some(key) = key(text, last) {
-                let hash = hash(key);
-                let range = usize::from(self.begins[hash])..usize::from(self.begins[hash + 1]);
-                for entry in self.entries.get(range).unwrap_or_default() {
-                    let fits = (entry.key ^ key) & entry.known == 0;
-                    if fits && self.compare(text, last, *entry).is_some_and(&mut on_hit) {
-                        return true;
+            if let Some(key) = key(text, last)
+                && self.befores[hash(key & WINDOW_BITS)] & before(key) != 0
+            {
+                for slot in [self.keys[hash(key)], self.windows[hash(key & WINDOW_BITS)]] {
+                    let entries = self.entries.get(usize::from(slot.begin)..usize::from(slot.end));
+                    for entry in entries.unwrap_or_default() {
+                        let fits = (entry.key ^ key) & entry.known == 0;
+                        if fits && self.compare(text, last, *entry).is_some_and(&mut on_hit) {
+                            return true;
+                        }
                     }
                 }
             }
@@ -273,7 +298,7 @@ fn window(literal: &Literal, crowds: &[u16]) -> usize {
         let window = &bytes[last + 1 - WINDOW..=*last];
         let often: u64 = window.iter().map(|byte| u64::from(frequency(*byte, literal.case))).product();
         // One more window makes its group match more, one more literal of a window is compared where that stands.
-        let weight = match key(bytes, *last).map_or(0, |key| crowds[hash(key)]) {
+        let weight = match key(bytes, *last).map_or(0, |key| crowds[hash(key & WINDOW_BITS)]) {
             0 => 4,
             crowd if crowd < CROWD_FREE => 1,
             crowd => u64::from(crowd),
@@ -312,19 +337,25 @@ fn frequency(byte: u8, case: Case) -> u32 {
 #[inline]
 fn key(text: &[u8], last: usize) -> Option<u32> {
     let text = text.get(..=last)?;
-    let bytes = match text.last_chunk::<4>() {
-        Some(four) => *four,
-        None => match *text {
-            [a, b, c] => [0, a, b, c],
-            _ => return None,
-        },
-    };
-    Some(u32::from_le_bytes(bytes) | 0x2020_2020)
+    // Apart, so that the usual case is one load.
+    if let Some(four) = text.last_chunk::<4>() {
+        return Some(u32::from_le_bytes(*four) | 0x2020_2020);
+    }
+    match *text {
+        [a, b, c] => Some(u32::from_le_bytes([0, a, b, c]) | 0x2020_2020),
+        _ => None,
+    }
+}
+
+/// The bit of the byte before a window.
+#[inline]
+fn before(key: u32) -> u32 {
+    1 << (key & 31)
 }
 
 #[inline]
 fn hash(key: u32) -> usize {
-    ((key & WINDOW_BITS).wrapping_mul(0x9E37_79B1) >> (32 - HASH_BITS)) as usize
+    (key.wrapping_mul(0x9E37_79B1) >> (32 - HASH_BITS)) as usize
 }
 
 // === impl Halves ===

@@ -13,6 +13,7 @@ mod config;
 mod event;
 mod finder;
 mod json;
+mod left;
 mod names;
 mod plugin;
 mod scan;
@@ -153,12 +154,13 @@ impl Redactor {
     fn push(&self, stream: &mut Stream<'_>, index: usize, data: &str, decided: &mut Vec<Decided>) -> Way {
         let Some(raw) = json::content(data).ok().flatten().and_then(|range| data.get(range)) else { return Way::Alone };
         if stream.is_idle() {
-            let (head, tail) = ends(raw.as_bytes());
-            let cut = self.scanner.begins_cut(head, head.len() == raw.len()) || self.scanner.ends_open(tail);
-            if !cut && !self.scanner.plausible(data.as_bytes(), true) {
-                return Way::Clean;
+            let open = self.scanner.ends_open(end(raw.as_bytes(), ENDING));
+            if !open && stream.is_apart(raw) && !self.scanner.plausible(data.as_bytes(), true) {
+                return if stream.pass(raw).is_ok() { Way::Clean } else { Way::Alone };
             }
             if event::is_whole_document(raw).unwrap_or(false) {
+                // What it leaves counts, if it is text at all.
+                stream.pass(raw).ok();
                 return Way::Alone;
             }
         }
@@ -205,10 +207,12 @@ impl Redactor {
     }
 }
 
-/// The bytes at both ends of a text that tell whether it may be cut.
-fn ends(raw: &[u8]) -> (&[u8], &[u8]) {
-    const MARGIN: usize = 96;
-    (&raw[..raw.len().min(MARGIN)], &raw[raw.len().saturating_sub(MARGIN)..])
+/// How much of a text's end tells whether something is open there, undecoded.
+const ENDING: usize = 96;
+
+/// The last bytes of a text.
+fn end(raw: &[u8], length: usize) -> &[u8] {
+    &raw[raw.len().saturating_sub(length)..]
 }
 
 fn totals(counts: &[(usize, &'static str)], held: usize) -> Vec<(&'static str, u32)> {

@@ -1,7 +1,7 @@
 //! Names that announce a secret: `DB_PASSWORD`, `apiKey`, `Authorization`. A name counts by how it ends, whatever its
 //! case and separators; `max_tokens`, `token_type` and `next_page_token` announce none.
 
-use crate::{scan::Context, value::Strength};
+use crate::{command::PROGRAMS, value::Strength};
 
 /// What a name says about the value assigned to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,14 +30,17 @@ pub(crate) struct Names {
     /// The same as they may be spelled.
     spellings: Vec<String>,
     disabled: Vec<String>,
+    /// Every word whose beginning tells what a name may become, in letters, sorted.
+    words: Vec<String>,
+    /// By a byte: the first word that begins with it or a later one.
+    firsts: Box<[usize; 257]>,
+    longest: usize,
 }
 
 struct Ending {
     word: &'static str,
     code: &'static str,
     holds: Holds,
-    /// Whether a text that ends in three letters of it is worth a wait: not for words that begin like everyday ones.
-    awaited: bool,
 }
 
 const STRONG: Holds = Holds::Value(Strength::Strong);
@@ -45,27 +48,27 @@ const WEAK: Holds = Holds::Value(Strength::Weak);
 
 /// Longer ones first where one ends another.
 static ENDINGS: &[Ending] = &[
-    ending("password", "password", STRONG, true),
-    ending("passwd", "password", STRONG, true),
-    ending("passphrase", "password", STRONG, true),
-    ending("pwd", "password", STRONG, false),
-    ending("pass", "password", STRONG, true),
-    ending("secretaccesskey", "secret", STRONG, true),
-    ending("secretkeybase", "secret", STRONG, true),
-    ending("secretkey", "secret", STRONG, true),
-    ending("secret", "secret", STRONG, true),
-    ending("sharedaccesskey", "azure_storage_key", WEAK, false),
-    ending("accountkey", "azure_storage_key", WEAK, false),
-    ending("accesskey", "api_key", WEAK, false),
-    ending("privatekey", "private_key", WEAK, false),
-    ending("signingkey", "secret", WEAK, false),
-    ending("encryptionkey", "secret", WEAK, false),
-    ending("masterkey", "secret", WEAK, false),
-    ending("authkey", "api_key", WEAK, false),
-    ending("apikey", "api_key", WEAK, true),
-    ending("token", "token", WEAK, true),
-    ending("authorization", "authorization", Holds::Authorization, true),
-    ending("cookie", "cookie", Holds::Cookie, true),
+    ending("password", "password", STRONG),
+    ending("passwd", "password", STRONG),
+    ending("passphrase", "password", STRONG),
+    ending("pwd", "password", STRONG),
+    ending("pass", "password", STRONG),
+    ending("secretaccesskey", "secret", STRONG),
+    ending("secretkeybase", "secret", STRONG),
+    ending("secretkey", "secret", STRONG),
+    ending("secret", "secret", STRONG),
+    ending("sharedaccesskey", "azure_storage_key", WEAK),
+    ending("accountkey", "azure_storage_key", WEAK),
+    ending("accesskey", "api_key", WEAK),
+    ending("privatekey", "private_key", WEAK),
+    ending("signingkey", "secret", WEAK),
+    ending("encryptionkey", "secret", WEAK),
+    ending("masterkey", "secret", WEAK),
+    ending("authkey", "api_key", WEAK),
+    ending("apikey", "api_key", WEAK),
+    ending("token", "token", WEAK),
+    ending("authorization", "authorization", Holds::Authorization),
+    ending("cookie", "cookie", Holds::Cookie),
 ];
 
 /// Names that end so and announce nothing.
@@ -118,27 +121,41 @@ const STEMS: &[&str] = &[
     "private-key",
     "accountkey",
     "account_key",
+    "account-key",
     "signingkey",
     "signing_key",
+    "signing-key",
     "encryptionkey",
     "encryption_key",
+    "encryption-key",
     "masterkey",
     "master_key",
+    "master-key",
     "authkey",
     "auth_key",
+    "auth-key",
     "authorization",
     "cookie",
 ];
 
+/// What stands in names: one look at a table instead of five comparisons for every byte around a stem.
+static NAME_BYTES: [bool; 256] = {
+    let (mut table, mut byte) = ([false; 256], 0);
+    while byte < table.len() {
+        table[byte] = (byte as u8).is_ascii_alphanumeric() || matches!(byte as u8, b'_' | b'-' | b'.');
+        byte += 1;
+    }
+    table
+};
 /// Longest name looked at, to each side of its stem, in bytes.
-const SIDE_MAX: usize = 64;
+pub(crate) const SIDE_MAX: usize = 64;
 /// Code of names that the configuration added.
 const EXTRA_CODE: &str = "key";
-/// Fewest letters of a name that is waited for.
-const PART_MIN: usize = 3;
+/// What else a text's end may be the beginning of: the rest of an option, what makes a variable of a name.
+const OTHERS: &[&str] = &["user", "export"];
 
-const fn ending(word: &'static str, code: &'static str, holds: Holds, awaited: bool) -> Ending {
-    Ending { word, code, holds, awaited }
+const fn ending(word: &'static str, code: &'static str, holds: Holds) -> Ending {
+    Ending { word, code, holds }
 }
 
 /// Letters and digits of a name, in lower case; what stands before the last 64 does not matter.
@@ -156,10 +173,20 @@ impl Names {
             let separators: &[&str] = if parts.len() == 1 { &[""] } else { &["", "_", "-", "."] };
             separators.iter().map(|separator| parts.join(separator))
         });
+        let extra: Vec<String> = extra.iter().map(|parts| parts.concat()).collect();
+        let known = ENDINGS.iter().map(|ending| ending.word).chain(INNOCENT.iter().copied());
+        let known = known.chain(PROGRAMS.iter().copied()).chain(OTHERS.iter().copied()).map(str::to_owned);
+        let mut words: Vec<String> = known.chain(extra.iter().cloned()).collect();
+        words.sort_unstable();
         Self {
             spellings: spellings.collect(),
-            extra: extra.iter().map(|parts| parts.concat()).collect(),
+            extra,
             disabled: disabled.to_vec(),
+            firsts: Box::new(std::array::from_fn(|byte| {
+                words.partition_point(|word| word.as_bytes().first().is_some_and(|first| usize::from(*first) < byte))
+            })),
+            longest: words.iter().map(String::len).max().unwrap_or_default(),
+            words,
         }
     }
 
@@ -188,76 +215,22 @@ impl Names {
         Some(Name { code: ending.code, holds: ending.holds, word: ending.word })
     }
 
-    /// What a name announces whose beginning may stand in an earlier text.
-    pub(crate) fn classify_cut(&self, name: &[u8]) -> Option<Name> {
-        if !name.last().is_some_and(u8::is_ascii_alphanumeric) {
-            return None;
-        }
-        let letters = Letters::of(name);
-        let word = letters.without_number();
-        let is_extra = |extra: &String| {
-            let cut = extra.len().saturating_sub(word.len());
-            (1..PART_MIN).contains(&cut) && extra.as_bytes().ends_with(word)
-        };
-        if self.extra.iter().any(is_extra) {
-            return Some(Name { code: EXTRA_CODE, holds: STRONG, word: "password" });
-        }
-        // The last is the most general.
-        let ending = ENDINGS.iter().rfind(|ending| {
-            let cut = ending.word.len().saturating_sub(word.len());
-            let enough = if ending.awaited { (1..PART_MIN).contains(&cut) } else { cut > 0 && word.len() >= PART_MIN };
-            enough && ending.word.as_bytes().ends_with(word)
-        })?;
-        (!self.is_disabled(ending.code)).then_some(Name { code: ending.code, holds: ending.holds, word: ending.word })
-    }
-
-    /// The canonical text of a name that a whole text goes on with, one or two letters after its beginning.
-    pub(crate) fn inner(&self, text: &[u8]) -> Option<Context> {
-        let letters = Letters::of(text);
-        let word = letters.word();
-        let solid = text.last().is_some_and(u8::is_ascii_alphanumeric);
-        let known = ENDINGS.iter().filter(|ending| ending.awaited).map(|ending| ending.word);
-        known.chain(self.extra.iter().map(String::as_str)).filter(|_| solid).find_map(|whole| {
-            let cut = (1..PART_MIN).find(|cut| {
-                let rest = whole.as_bytes().get(*cut..).unwrap_or_default();
-                rest.len() > word.len() && rest.starts_with(word)
-            })?;
-            Some(Context::Text(whole.get(..cut + word.len())?.to_owned()))
-        })
-    }
-
-    /// The canonical text of an unfinished name that stands from `start` to the end. One that was begun is waited for from
-    /// its first letter on.
-    pub(crate) fn partial(&self, bytes: &[u8], start: usize, begun: bool) -> Option<Context> {
-        let tail = &bytes[start..];
-        // An option's dashes and a tag's bracket are part of what makes it one.
-        let (lead, name) = match tail {
-            [b'-', b'-', name @ ..] => ("--", name),
-            [b'<', name @ ..] => ("<", name),
-            name => ("", name),
-        };
-        let least = match lead {
-            "" if !begun => PART_MIN,
-            "<" => 0,
-            _ => 1,
-        };
+    /// Where the longest beginning of a word begins that a name ends in, or a whole word; its case and separators count not.
+    pub(crate) fn begun(&self, name: &[u8]) -> Option<usize> {
         let letters = Letters::of(name);
         let word = letters.word();
-        let named = name.iter().all(|byte| is_name_byte(*byte)) && (!lead.is_empty() || begins_part(bytes, name.len()));
-        if word.len() < least || !named {
-            return None;
-        }
-        // An everyday word is waited for once it goes on: `accountK`, `account_`, but not `account`.
-        let goes_on = |word: &[u8], whole: &str| {
-            let missing = whole.len().saturating_sub(word.len());
-            whole.ends_with("key")
-                && (missing < 3 || missing == 3 && name.ends_with(b"_") || missing == 3 && name.ends_with(b"-"))
+        let mut at = name.len();
+        let from = word.len().saturating_sub(self.longest);
+        let begins = |rest: &[u8]| {
+            let first = rest.first().map_or(0, |byte| usize::from(*byte));
+            let words = self.words.get(self.firsts[first]..self.firsts[first + 1]).unwrap_or_default();
+            words.iter().any(|word| word.as_bytes().starts_with(rest))
         };
-        let is_awaited = |ending: &&Ending| ending.awaited || goes_on(word, ending.word);
-        let known = ENDINGS.iter().filter(is_awaited).map(|ending| ending.word);
-        let mut all = known.chain(self.extra.iter().map(String::as_str));
-        let whole = all.find(|whole| whole.len() > word.len() && whole.as_bytes().starts_with(word))?;
-        Some(Context::Text(format!("{lead}{}", whole.get(..word.len())?)))
+        let begun = (from..word.len()).find(|from| begins(&word[*from..]))?;
+        for _ in begun..word.len() {
+            at = name[..at].iter().rposition(u8::is_ascii_alphanumeric)?;
+        }
+        Some(at)
     }
 
     /// Whether undecoded text has a name here, and something that may assign to it or the end of a string after it.
@@ -266,21 +239,19 @@ impl Names {
         match raw.get(to) {
             // By far the most frequent: a word in prose, a plural.
             Some(b' ' | b',' | b'.' | b')') if !matches!(assigns(raw, from, to), Some(true)) => false,
-            Some(b'"') | None => self.classify(&raw[from..to]).is_some(),
-            Some(_) => assigns(raw, from, to).unwrap_or(true) && self.classify(&raw[from..to]).is_some(),
+            Some(b'"') | None => self.announces(raw, from, to),
+            Some(_) => assigns(raw, from, to).unwrap_or(true) && self.announces(raw, from, to),
         }
     }
 
-    /// Whether a text begins with the rest of a name and an assignment; with `whole`, or is itself the middle of one.
-    pub(crate) fn begins_cut(&self, head: &[u8], whole: bool) -> bool {
-        let (_, to) = around(head, 0, 0);
-        if to == 0 {
-            return false;
-        }
-        if to == head.len() {
-            return whole && (self.inner(head).is_some() || self.classify_cut(head).is_some());
-        }
-        assigns(head, 0, to).unwrap_or(true) && self.classify_cut(&head[..to]).is_some()
+    /// Whether undecoded text at `from..to` is a name; of an escape before it the last letters look like its first.
+    fn announces(&self, raw: &[u8], from: usize, to: usize) -> bool {
+        let escape = match raw[from..to].first() {
+            Some(b'u') => 5,
+            _ => 1,
+        };
+        let escaped = raw[..from].ends_with(b"\\").then(|| raw.get(from + escape..to)).flatten();
+        self.classify(&raw[from..to]).is_some() || escaped.is_some_and(|name| self.classify(name).is_some())
     }
 
     fn is_disabled(&self, code: &str) -> bool {
@@ -313,6 +284,7 @@ impl Letters {
 }
 
 /// The name around a stem: letters, digits and separators.
+#[inline]
 pub(crate) fn around(bytes: &[u8], start: usize, end: usize) -> (usize, usize) {
     let before = bytes[start.saturating_sub(SIDE_MAX)..start].iter().rev();
     let from = start - before.take_while(|byte| is_name_byte(**byte)).count();
@@ -322,9 +294,10 @@ pub(crate) fn around(bytes: &[u8], start: usize, end: usize) -> (usize, usize) {
 }
 
 /// Whether what follows a name may assign to it; `None` when the text ends before that is known.
+#[inline]
 fn assigns(bytes: &[u8], from: usize, to: usize) -> Option<bool> {
     let rest = &bytes[to..];
-    let closers = rest.iter().take(8).take_while(|byte| b"\"'`\\]".contains(byte)).count();
+    let closers = rest.iter().take(8).take_while(|byte| matches!(byte, b'"' | b'\'' | b'`' | b'\\' | b']')).count();
     let (closed, rest) = rest.split_at(closers);
     let spaces = rest.iter().take(16).take_while(|byte| matches!(byte, b' ' | b'\t')).count();
     let next = rest.get(spaces)?;
@@ -337,8 +310,8 @@ fn assigns(bytes: &[u8], from: usize, to: usize) -> Option<bool> {
     if !found && ended { None } else { Some(found) }
 }
 
-fn is_name_byte(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.')
+pub(crate) fn is_name_byte(byte: u8) -> bool {
+    NAME_BYTES[usize::from(byte)]
 }
 
 /// Whether the last `length` bytes begin a part of a name: after a separator, or a capital after a small letter.

@@ -5,6 +5,7 @@ use crate::{
     assign, block, command,
     config::{Checked, ConfigError},
     finder::{Case, Finder, Hit, TooLarge},
+    left::left,
     names::Names,
     tokens::{TOKENS, Token},
     url,
@@ -39,8 +40,8 @@ pub(crate) struct Open {
     pub(crate) code: &'static str,
     /// Stands in for the text that went out when the next one comes.
     pub(crate) context: Context,
-    /// Its beginning would have to be in an earlier text.
-    pub(crate) guess: bool,
+    /// A name, which may be part of a token's prefix too.
+    pub(crate) named: bool,
 }
 
 /// Text of our own making that brings the rules into the state in which a text left them. Never the text itself.
@@ -48,6 +49,8 @@ pub(crate) struct Open {
 pub(crate) enum Context {
     /// Canonical text.
     Text(String),
+    /// What a text left in which nothing is open, see [`left`](crate::left).
+    Left(String),
     /// The first `taken` bytes of a configured value.
     Value { index: usize, taken: usize },
 }
@@ -68,11 +71,9 @@ pub(crate) struct Scanner {
     names: Names,
     values: Vec<String>,
     allow: Vec<regex_lite::Regex>,
-    disabled: Vec<String>,
-    /// Tokens, and how much of their prefix is missing, by the byte after that: a text that goes on may begin there.
-    beheaded: Vec<Vec<(&'static Token, usize)>>,
+    blocks: bool,
     /// Token prefixes, sorted: one may stand unfinished at a text's end.
-    literals: Vec<&'static str>,
+    prefixes: Vec<&'static Token>,
 }
 
 /// The rule that a literal leads to.
@@ -91,8 +92,8 @@ enum Anchor {
 /// Escapes of ASCII beyond the control characters, and slashes with a backslash at depth 1 and 2.
 const ESCAPES: &[&str] = &["\\u002", "\\u003", "\\u004", "\\u005", "\\u006", "\\u007", ":\\/", ":\\\\/"];
 
-/// Shortest beginning of a configured value that is waited for.
-const VALUE_PART_MIN: usize = 3;
+/// From so many bytes on the beginning of a configured value in the middle of a word is redacted.
+const VALUE_PART_MIN: usize = 4;
 /// Longest literal, so how far back from the end of a text an unfinished one may begin.
 const TAIL_MAX: usize = 40;
 
@@ -114,7 +115,7 @@ impl Context {
     /// Bytes of the text that it stands for, as far as it tells.
     pub(crate) fn len(&self) -> usize {
         match self {
-            Self::Text(text) => text.len(),
+            Self::Text(text) | Self::Left(text) => text.len(),
             Self::Value { taken, .. } => *taken,
         }
     }
@@ -176,14 +177,8 @@ impl Scanner {
             anchors.push(anchor);
         };
         let tokens = TOKENS.iter().filter(|token| on(token.code));
-        let mut beheaded = vec![Vec::new(); 256];
         for token in tokens.clone() {
             put(token.prefix, Anchor::Token(token));
-            for missing in token.beheadings() {
-                if let Some(first) = token.prefix.as_bytes().get(missing) {
-                    beheaded[usize::from(*first)].push((token, missing));
-                }
-            }
         }
         let names = Names::new(&config.keys, &disabled);
         names.stems().for_each(|stem| put(stem, Anchor::Name));
@@ -199,9 +194,10 @@ impl Scanner {
         config.values.iter().for_each(|value| put(value, Anchor::Value));
         ESCAPES.iter().for_each(|escape| put(escape, Anchor::Escape));
         let finder = Finder::new(literals).map_err(|TooLarge| ConfigError::TooLarge)?;
-        let mut literals: Vec<&'static str> = tokens.map(|token| token.prefix).collect();
-        literals.sort_unstable();
-        Ok(Self { finder, anchors, names, values: config.values, allow: config.allow, disabled, beheaded, literals })
+        let mut prefixes: Vec<&'static Token> = tokens.collect();
+        prefixes.sort_unstable_by_key(|token| token.prefix);
+        let blocks = on(block::CODE);
+        Ok(Self { finder, anchors, names, values: config.values, allow: config.allow, blocks, prefixes })
     }
 
     pub(crate) fn names(&self) -> &Names {
@@ -211,7 +207,7 @@ impl Scanner {
     /// The text that a context stands for; `None` when the configuration that it refers to is gone.
     pub(crate) fn context_text<'a>(&'a self, context: &'a Context) -> Option<&'a str> {
         match context {
-            Context::Text(text) => Some(text),
+            Context::Text(text) | Context::Left(text) => Some(text),
             Context::Value { index, taken } => self.values.get(*index)?.get(..*taken),
         }
     }
@@ -233,35 +229,32 @@ impl Scanner {
         self.finder.any(text.as_bytes(), |_| true)
     }
 
-    /// Whether the first bytes of a text, undecoded, may be the rest of what an earlier text began. `whole`: they are all.
-    pub(crate) fn begins_cut(&self, head: &[u8], whole: bool) -> bool {
-        let Some(first) = head.first() else { return false };
-        self.beheaded[usize::from(*first)].iter().any(|(token, missing)| token.begins_cut(head, *missing, whole))
-            || self.names.begins_cut(head, whole)
-            || url::begins_cut(head)
-            || self.values_cut(head, whole).next().is_some()
-    }
-
     /// Whether the last bytes of a text, undecoded, may be the beginning of a literal.
     pub(crate) fn ends_open(&self, tail: &[u8]) -> bool {
-        self.partial(tail, 0).is_some()
+        let escaped = memchr::memchr(b'\\', tail).is_some();
+        if escaped && !self.values.is_empty() {
+            return true;
+        }
+        // The end of a line, written as `\n`, begins nothing.
+        if let [before @ .., b'\\', b'n' | b'r' | b't'] = tail
+            && !before.ends_with(b"\\")
+        {
+            return false;
+        }
+        self.partial(tail).is_some()
     }
 
-    /// Finds what there is. The first `base` bytes are a context; without one, a text with an open edge may itself go on in
-    /// the middle of something from an earlier one.
-    pub(crate) fn scan(&self, text: &str, edge: Edge, base: usize) -> Found {
+    /// Finds what there is.
+    pub(crate) fn scan(&self, text: &str, edge: Edge) -> Found {
         let bytes = text.as_bytes();
         let mut found = Found::default();
-        if edge == Edge::Open && base == 0 {
-            self.scan_head(text, edge, &mut found);
-        }
         let mut name_until = 0;
         for Hit { literal, start, end } in self.finder.all(bytes) {
             if start < found.until {
                 continue;
             }
             match self.anchors[literal] {
-                Anchor::Token(token) => token.find(text, start, 0, edge, &mut found),
+                Anchor::Token(token) => token.find(text, start, edge, &mut found),
                 // A name may hold several of the words that names are known by: it is looked at once.
                 Anchor::Name if start >= name_until => {
                     name_until = assign::find(&self.names, text, start, end, edge, &mut found);
@@ -274,97 +267,58 @@ impl Scanner {
             }
         }
         if edge == Edge::Open {
-            found.opens.extend(self.partial(bytes, base));
+            found.opens.extend(self.partial(bytes));
         }
         found.matches.retain(|found| !self.is_allowed(part(text, found.start..found.end)));
         found.merge();
         found
     }
 
-    fn scan_head(&self, text: &str, edge: Edge, found: &mut Found) {
-        let bytes = text.as_bytes();
-        let Some(first) = bytes.first() else { return };
-        for (token, missing) in &self.beheaded[usize::from(*first)] {
-            token.find_head(text, *missing, edge, found);
-        }
-        for (index, cut, rest) in self.values_cut(bytes, edge == Edge::Open) {
-            if bytes.len() < rest.len() {
-                let context = Context::Value { index, taken: cut + bytes.len() };
-                found.open(Open { start: 0, redact: None, code: "value", context, guess: true });
-            } else {
-                found.add(0, 0, rest.len(), "value");
-            }
-        }
-        assign::find_head(&self.names, text, edge, found);
-        let slashes = bytes.iter().take(2).take_while(|byte| **byte == b'/').count();
-        if slashes > 0 && !self.disabled.iter().any(|off| off == url::CODE) {
-            url::find(text, 0, slashes, edge, found);
-        }
-    }
-
-    /// Configured values that a text begins in the middle of: index, how much is missing, the rest.
-    fn values_cut<'a>(&'a self, head: &'a [u8], whole: bool) -> impl Iterator<Item = (usize, usize, &'a str)> {
-        let rests = self.values.iter().enumerate().flat_map(|(index, value)| {
-            (1..VALUE_PART_MIN).filter_map(move |cut| Some((index, cut, value.get(cut..)?)))
-        });
-        rests.filter(move |(_, _, rest)| {
-            head.starts_with(rest.as_bytes()) || (whole && rest.as_bytes().starts_with(head))
-        })
-    }
-
-    /// The longest beginning of a literal that stands at the end.
-    fn partial(&self, bytes: &[u8], base: usize) -> Option<Open> {
+    /// The longest beginning of a literal that stands at the end and would be part of a mark. What only announces a secret is
+    /// public: it needs no wait, see [`left`](crate::left).
+    fn partial(&self, bytes: &[u8]) -> Option<Open> {
+        let value = self.partial_value(bytes);
         let from = bytes.len().saturating_sub(TAIL_MAX);
-        for (index, value) in self.values.iter().enumerate() {
+        let ends_word = |byte: &u8| byte.is_ascii_whitespace() || *byte == b'\\';
+        let from = bytes[from..].iter().rposition(ends_word).map_or(from, |at| from + at + 1);
+        let from = value.as_ref().map_or(from, |open| from.min(open.start));
+        let to = value.as_ref().map_or(bytes.len(), |open| open.start);
+        let mut starts = from..to;
+        let found = starts.find_map(|start| {
+            let tail = &bytes[start..];
+            let begun = self.partial_token(bytes, start, tail);
+            let begun = begun.or_else(|| block::partial(bytes, start).filter(|_| self.blocks))?;
+            let text = format!("{}{begun}", left(&self.names, &bytes[..start], 0));
+            Some(Open { start, redact: None, code: "", context: Context::Text(text), named: false })
+        });
+        found.or(value)
+    }
+
+    /// Nothing of a configured value is public. Only the few letters in the middle of a word that most texts end in do not go
+    /// when they can wait no longer.
+    fn partial_value(&self, bytes: &[u8]) -> Option<Open> {
+        let begun = |(index, value): (usize, &String)| {
             let whole = value.as_bytes();
             let longest = bytes.len().min(whole.len() - 1);
-            if let Some(taken) = (VALUE_PART_MIN..=longest).rev().find(|taken| bytes.ends_with(&whole[..*taken])) {
-                let start = bytes.len() - taken;
-                let redact = (taken > VALUE_PART_MIN).then_some(start);
-                return Some(Open {
-                    start,
-                    redact,
-                    code: "value",
-                    context: Context::Value { index, taken },
-                    guess: false,
-                });
-            }
-        }
-        let word = bytes[from..]
-            .iter()
-            .rposition(|byte| byte.is_ascii_whitespace() || *byte == b'\\')
-            .map_or(from, |at| from + at + 1);
-        (word..bytes.len()).find_map(|start| {
-            let tail = &bytes[start..];
-            let context = self
-                .partial_token(bytes, start, tail)
-                .or_else(|| block::partial(bytes, start))
-                .or_else(|| self.names.partial(bytes, start, start < base))?;
-            Some(Open { start, redact: None, code: "", context, guess: false })
-        })
+            let taken = (1..=longest).rev().find(|taken| bytes.ends_with(&whole[..*taken]))?;
+            Some((taken, std::cmp::Reverse(index)))
+        };
+        let (taken, std::cmp::Reverse(index)) = self.values.iter().enumerate().filter_map(begun).max()?;
+        let start = bytes.len() - taken;
+        let certain = taken >= VALUE_PART_MIN || boundary(bytes, start) || !bytes[start].is_ascii_alphanumeric();
+        let context = Context::Value { index, taken };
+        Some(Open { start, redact: certain.then_some(start), code: "value", context, named: false })
     }
 
-    fn partial_token(&self, bytes: &[u8], start: usize, tail: &[u8]) -> Option<Context> {
-        if matches!(tail, b":" | b":A") {
-            let digits = bytes[..start].iter().rev().take_while(|byte| byte.is_ascii_digit()).count();
-            let context = if tail.len() == 1 { "00000000:" } else { "00000000:A" };
-            return (digits >= 8 || digits == start).then(|| Context::Text(context.to_owned()));
-        }
-        // Up to three bytes are common enough in words to ask for a clear beginning; "it's" is none.
-        let bounded = match tail.len() {
-            1 => strict_boundary(bytes, start) && !bytes[..start].ends_with(b"'"),
-            2 | 3 => strict_boundary(bytes, start),
-            _ => boundary(bytes, start),
-        };
-        if !bounded {
+    fn partial_token(&self, bytes: &[u8], start: usize, tail: &[u8]) -> Option<String> {
+        // The number before a colon is the only word that a token may go on with.
+        if !boundary(bytes, start) && tail.first() != Some(&b':') {
             return None;
         }
-        let at = self.literals.partition_point(|literal| literal.as_bytes() < tail);
-        let literal = self.literals.get(at).filter(|literal| literal.len() > tail.len())?;
-        if !literal.as_bytes().starts_with(tail) {
-            return None;
-        }
-        Some(Context::Text(literal.get(..tail.len())?.to_owned()))
+        let first = self.prefixes.partition_point(|token| token.prefix.as_bytes() < tail);
+        let begun = self.prefixes[first..].iter().take_while(|token| token.prefix.as_bytes().starts_with(tail));
+        let token = begun.filter(|token| token.prefix.len() > tail.len()).find(|token| token.bounded(bytes, start))?;
+        token.prefix.get(..tail.len()).map(str::to_owned)
     }
 
     pub(crate) fn is_allowed(&self, text: &str) -> bool {
@@ -396,7 +350,12 @@ fn ends_colour(text: &[u8]) -> bool {
 pub(crate) fn strict_boundary(bytes: &[u8], at: usize) -> bool {
     match &bytes[..at] {
         [] => true,
-        [.., last] if !last.is_ascii() || last.is_ascii_whitespace() || b"\"'`=:([{,;&@/|<>".contains(last) => true,
+        [.., last] if !last.is_ascii() || last.is_ascii_whitespace() => true,
+        [
+            ..,
+            b'"' | b'\'' | b'`' | b'=' | b':' | b'(' | b'[' | b'{' | b',' | b';' | b'&' | b'@' | b'/' | b'|' | b'<'
+            | b'>',
+        ] => true,
         [.., b'\\', b'n' | b't' | b'r'] => true,
         before => ends_colour(before),
     }

@@ -6,8 +6,11 @@ use std::{cmp::Reverse, ops::Range};
 
 use serde::{Deserialize, Serialize};
 
+use task_logger_plugin::json::{NotJson, decode};
+
 use crate::{
     event::{Counts, push_mark},
+    left::{REACH, is_trivial, left},
     scan::{Context, Edge, Match, Open, Scanner},
 };
 
@@ -33,6 +36,9 @@ struct State {
     open: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none", default)]
     value: Option<(usize, usize)>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    left: Option<String>,
+    #[serde(skip_serializing_if = "std::ops::Not::not", default)]
     marked: bool,
 }
 
@@ -67,17 +73,25 @@ impl Carry {
     pub(crate) fn parse(state: &str) -> Self {
         let Ok(state) = serde_json::from_str::<State>(state) else { return Self::default() };
         let value = state.value.map(|(index, taken)| Context::Value { index, taken });
-        Self { context: state.open.map(Context::Text).or(value), marked: state.marked }
+        let context = state.open.map(Context::Text).or(value).or(state.left.map(Context::Left));
+        Self { context, marked: state.marked }
     }
 
     /// The state, empty for none.
     pub(crate) fn state(&self) -> String {
-        let (open, value) = match &self.context {
+        let mut state = State { open: None, value: None, left: None, marked: self.marked };
+        match &self.context {
             None => return String::new(),
-            Some(Context::Text(text)) => (Some(text.clone()), None),
-            Some(Context::Value { index, taken }) => (None, Some((*index, *taken))),
-        };
-        serde_json::to_string(&State { open, value, marked: self.marked }).unwrap_or_default()
+            Some(Context::Text(text)) => state.open = Some(text.clone()),
+            Some(Context::Left(text)) => state.left = Some(text.clone()),
+            Some(Context::Value { index, taken }) => state.value = Some((*index, *taken)),
+        }
+        serde_json::to_string(&state).unwrap_or_default()
+    }
+
+    /// After a text with nothing open in it.
+    fn left(text: String) -> Self {
+        Self { context: (!text.is_empty()).then_some(Context::Left(text)), marked: false }
     }
 }
 
@@ -88,9 +102,43 @@ impl<'a> Stream<'a> {
         Self { scanner, carry, pieces: Vec::new() }
     }
 
-    /// Whether the next text can be looked at on its own.
+    /// Whether nothing is open.
     pub(crate) fn is_idle(&self) -> bool {
-        self.pieces.is_empty() && self.carry.context.is_none()
+        self.pieces.is_empty() && matches!(self.carry.context, None | Some(Context::Left(_)))
+    }
+
+    /// Whether a text, undecoded, has nothing to do with what was left before it.
+    pub(crate) fn is_apart(&self, raw: &str) -> bool {
+        match (&self.carry.context, raw.as_bytes().first()) {
+            (Some(Context::Left(text)), Some(first)) => is_trivial(text, *first),
+            (context, _) => context.is_none(),
+        }
+    }
+
+    /// Goes past a text, undecoded, in which there is nothing.
+    pub(crate) fn pass(&mut self, raw: &str) -> Result<(), NotJson> {
+        let bytes = raw.as_bytes();
+        let from = bytes.len().saturating_sub(REACH);
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        if raw.ends_with("\\n") && !raw.ends_with("\\\\n") {
+            self.carry = Carry::default();
+            return Ok(());
+        }
+        // What a backslash means may stand before it.
+        let decoded = memchr::memchr(b'\\', &bytes[from..]).map(|_| decode(raw)).transpose()?;
+        let text = decoded.as_ref().map_or(bytes, |text| text.as_bytes());
+        let mut tail = Vec::with_capacity(2 * REACH);
+        if text.len() < REACH {
+            let before = self.carry.context.as_ref().and_then(|context| self.scanner.context_text(context));
+            tail.extend(before.unwrap_or_default().as_bytes());
+        } else {
+            tail.push(b'!');
+        }
+        tail.extend(&text[text.len().saturating_sub(REACH)..]);
+        self.carry = Carry::left(left(self.scanner.names(), &tail, 0));
+        Ok(())
     }
 
     /// The first event that is undecided.
@@ -131,7 +179,7 @@ impl<'a> Stream<'a> {
                 start..text.len()
             })
             .collect();
-        let mut found = self.scanner.scan(&text, Edge::Open, base);
+        let mut found = self.scanner.scan(&text, Edge::Open);
         // A secret whose mark is out is blanked as it comes: nothing to wait for.
         let running = found.opens.iter().any(|open| open.start < base) && self.carry.marked;
         let waiting = found.opens.iter().map(|open| open.start).min().filter(|_| !running);
@@ -144,9 +192,7 @@ impl<'a> Stream<'a> {
         }
         let carry = if hold < self.pieces.len() {
             let at = ranges[hold].start;
-            // What began before this call still spans only what is held as a whole.
-            let spans = found.matches.iter().any(|found| found.from < base && found.end > at);
-            if spans { self.carry.clone() } else { Carry::default() }
+            Carry::left(self.left_at(&text, at, &found.matches))
         } else {
             self.carry_on(&text, base, &mut found.matches, &found.opens)
         };
@@ -167,8 +213,9 @@ impl<'a> Stream<'a> {
         let certain = opens.iter().filter(|open| open.redact.is_some()).min_by_key(|open| open.redact);
         let Some(open) = certain else {
             // Of several at one place the longest tells most: `sb_secret` is a name, and the beginning of a token too.
-            let open = opens.iter().min_by_key(|open| (open.guess, open.start, Reverse(open.context.len())));
-            return Carry { context: open.map(|open| open.context.clone()), marked: false };
+            let open = opens.iter().min_by_key(|open| (open.start, open.named, Reverse(open.context.len())));
+            let Some(open) = open else { return Carry::left(self.left_at(text, text.len(), matches)) };
+            return Carry { context: Some(open.context.clone()), marked: false };
         };
         let start = open.redact.unwrap_or(text.len());
         let first = matches.iter().position(|found| found.end > start).unwrap_or(matches.len());
@@ -179,6 +226,11 @@ impl<'a> Stream<'a> {
         matches.truncate(first);
         matches.push(Match { from: start, start, end: text.len(), code });
         Carry { context: Some(open.context.clone()), marked: true }
+    }
+
+    fn left_at(&self, text: &str, at: usize, matches: &[Match]) -> String {
+        let secret = matches.iter().map(|found| found.end).filter(|end| *end <= at).max();
+        left(self.scanner.names(), &text.as_bytes()[..at], secret.unwrap_or_default())
     }
 }
 

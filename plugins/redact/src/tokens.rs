@@ -188,56 +188,28 @@ impl Token {
         end - from >= self.min || matches!(raw.get(end), None | Some(b'"' | b'\\'))
     }
 
-    /// Reports the token whose prefix stands at `start`, if it is one. `cut`: the text goes on from an earlier one, which may
-    /// have taken the first bytes of the prefix (`missing`).
-    pub(crate) fn find(&self, text: &str, start: usize, missing: usize, edge: Edge, found: &mut Found) {
+    /// Reports the token whose prefix stands at `start`, if it is one.
+    pub(crate) fn find(&self, text: &str, start: usize, edge: Edge, found: &mut Found) {
         let bytes = text.as_bytes();
-        let Some(prefix) = self.prefix.as_bytes().get(missing..) else { return };
-        if !bytes[start..].starts_with(prefix) {
+        if !bytes[start..].starts_with(self.prefix.as_bytes()) {
             return;
         }
-        let from = start + prefix.len();
+        let from = start + self.prefix.len();
         // Where a mark will stand before it, it has its boundary.
-        if missing == 0 && !found.ends_at(start) && !self.bounded(bytes, start) {
+        if !found.ends_at(start) && !self.bounded(bytes, start) {
             return;
         }
         // What is not secret in a prefix stays on the page.
-        let secret = start + self.shown().saturating_sub(missing);
+        let secret = start + self.shown();
         let end = self.run(bytes, from);
         let length = end - from;
         if end == bytes.len() && edge == Edge::Open && length <= self.max {
             let redact = (length > 0).then_some(secret);
             // What follows must be taken for the rest: of a fixed length what is missing, else of any length.
             let filler = if self.max < ANY || redact.is_none() { length } else { self.min };
-            found.open(Open { start, redact, code: self.code, context: self.context(filler), guess: missing > 0 });
+            found.open(Open { start, redact, code: self.code, context: self.context(filler), named: false });
         } else if length >= self.min && length <= self.max && self.accepts(&bytes[from..end]) {
             found.add(start, secret, end, self.code);
-        }
-    }
-
-    /// How many bytes of the prefix an earlier text may have taken without being waited for.
-    pub(crate) fn beheadings(&self) -> std::ops::RangeInclusive<usize> {
-        1..=usize::from(self.prefix != ":AA")
-    }
-
-    /// Whether a text goes on with this token, `missing` bytes after its beginning.
-    pub(crate) fn begins_cut(&self, head: &[u8], missing: usize, whole: bool) -> bool {
-        let Some(rest) = self.prefix.as_bytes().get(missing..) else { return false };
-        if whole && head.len() < rest.len() {
-            return rest.starts_with(head);
-        }
-        let end = self.run(head, rest.len().min(head.len()));
-        head.starts_with(rest) && (end == head.len() || end - rest.len() >= self.min)
-    }
-
-    /// Reports the token that a text goes on with, or that it is still within the prefix.
-    pub(crate) fn find_head(&self, text: &str, missing: usize, edge: Edge, found: &mut Found) {
-        let Some(rest) = self.prefix.get(missing..) else { return };
-        if edge == Edge::Open && text.len() < rest.len() && rest.starts_with(text) {
-            let context = Context::Text(self.prefix.get(..missing + text.len()).unwrap_or_default().to_owned());
-            found.open(Open { start: 0, redact: None, code: self.code, context, guess: true });
-        } else {
-            self.find(text, 0, missing, edge, found);
         }
     }
 
@@ -271,7 +243,8 @@ impl Token {
         from + block.unwrap_or(length)
     }
 
-    fn bounded(&self, bytes: &[u8], start: usize) -> bool {
+    /// Whether a token may begin at `start`, by what stands before it.
+    pub(crate) fn bounded(&self, bytes: &[u8], start: usize) -> bool {
         match self.code {
             // The bot's number, which is no secret, comes before.
             "telegram_token" => {

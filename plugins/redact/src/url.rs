@@ -18,12 +18,6 @@ pub(crate) fn plausible(raw: &[u8], from: usize, stream: bool) -> bool {
     raw[from..end].contains(&b'@') || (stream && raw.get(end).is_none_or(|byte| *byte == b'"'))
 }
 
-/// Whether a text begins within `://`, with user information after it.
-pub(crate) fn begins_cut(head: &[u8]) -> bool {
-    let slashes = head.iter().take(2).take_while(|byte| **byte == b'/').count();
-    slashes > 0 && plausible(head, slashes, true)
-}
-
 /// Reports the password of the URL whose authority begins at `from`.
 pub(crate) fn find(text: &str, start: usize, from: usize, edge: Edge, found: &mut Found) {
     let bytes = text.as_bytes();
@@ -46,7 +40,7 @@ pub(crate) fn find(text: &str, start: usize, from: usize, edge: Edge, found: &mu
             redact,
             code: CODE,
             context: Context::Text(context.to_owned()),
-            guess: false,
+            named: false,
         });
         return;
     }

@@ -34,6 +34,12 @@ pub enum FolderError {
     /// The service would not look at it.
     #[error("{0} is no plugin's file: NAME.wasm, of letters, digits, `.`, `_`, `-`, at most 100 characters")]
     Name(PathBuf),
+    /// It was not built yet, or stands elsewhere.
+    #[error("there is no {0}: build it first (`make` in the plugin's folder)")]
+    Missing(PathBuf),
+    /// The plugin's folder instead of what stands in it.
+    #[error("{0} is a folder: name the component in it, like {0}/NAME.wasm")]
+    IsFolder(PathBuf),
     /// No service reads it.
     #[error("{0} is larger than 64 MiB, which no service takes")]
     TooLarge(PathBuf),
@@ -46,6 +52,17 @@ pub enum FolderError {
         said: String,
         /// What it should say.
         is: String,
+    },
+    /// What was there before is safe, but not where it was.
+    #[error("the folder is not as it was before: {}{}", chain(.back), by_hand(.kept))]
+    NotBack {
+        /// Why not.
+        back: Box<FolderError>,
+        /// The old files, under their names for the time being.
+        kept: Vec<PathBuf>,
+        /// Why it was to be put back, if that is not told elsewhere.
+        #[source]
+        after: Option<Box<FolderError>>,
     },
     /// Not readable as what it is.
     #[error("{path} is not valid: {reason}")]
@@ -62,7 +79,8 @@ pub(super) struct Folder {
     dir: PathBuf,
 }
 
-/// Copies that are not yet seen by the service; removed when dropped.
+/// Copies that are not yet seen by the service; removed when dropped, as is what was there before, unless it could not be put
+/// back.
 pub(super) struct Staged {
     dir: PathBuf,
     /// `NAME.wasm`.
@@ -70,6 +88,8 @@ pub(super) struct Staged {
     /// In the order in which they go in.
     copies: Vec<Copy>,
     notes: Vec<String>,
+    /// The old files are all that is left of what was there: they stay.
+    is_kept: bool,
 }
 
 /// A file's bytes; `None`: there is no such file.
@@ -81,6 +101,8 @@ struct Copy {
     /// The file that stood there, kept under another name.
     before: Option<PathBuf>,
     digest: [u8; 32],
+    /// It stands in its place.
+    is_in: bool,
 }
 
 /// The new pair, in its place.
@@ -97,11 +119,14 @@ impl Folder {
 
     /// Copies a component, its sidecar and their signatures beside the place where they are to stand.
     pub(super) fn stage(self, component: &Path) -> Result<Staged, FolderError> {
+        if component.is_dir() {
+            return Err(FolderError::IsFolder(component.to_owned()));
+        }
         let name = component.file_name().and_then(|name| name.to_str());
         let file = name.filter(|name| name.ends_with(".wasm") && crate::layout::is_public_file(name));
         let file = file.ok_or_else(|| FolderError::Name(component.to_owned()))?.to_owned();
-        let mut staged = Staged { dir: self.dir, file, copies: Vec::new(), notes: Vec::new() };
-        let wasm = read(component)?.ok_or_else(|| missing(component))?;
+        let mut staged = Staged { dir: self.dir, file, copies: Vec::new(), notes: Vec::new(), is_kept: false };
+        let wasm = read(component)?.ok_or_else(|| FolderError::Missing(component.to_owned()))?;
         let signature = read(&signature_of(component))?;
         let digest = hex(&Sha256::digest(&wasm));
         let (sidecar, sidecar_signature) = staged.sidecar_for(component, &digest, signature.is_some())?;
@@ -175,7 +200,8 @@ impl Staged {
 
     fn copy(&mut self, name: String, bytes: &[u8]) -> Result<(), FolderError> {
         let staged = self.dir.join(format!(".{name}.{:016x}.new", fastrand::u64(..)));
-        self.copies.push(Copy { name, staged: staged.clone(), before: None, digest: Sha256::digest(bytes).into() });
+        let digest = Sha256::digest(bytes).into();
+        self.copies.push(Copy { name, staged: staged.clone(), before: None, digest, is_in: false });
         let write = || {
             let mut file = OpenOptions::new().write(true).create_new(true).mode(FILE_MODE).open(&staged)?;
             file.write_all(bytes)?;
@@ -184,48 +210,57 @@ impl Staged {
         write().map_err(failed("write", &staged))
     }
 
-    /// Puts all in their places. After an error, what was there before is back.
+    /// Puts all in their places. After an error, what was there before is back, or the error says where it is.
     pub(super) fn publish(mut self) -> Result<Installed, FolderError> {
-        for at in 0..self.copies.len() {
-            if let Err(error) = self.put(at) {
-                // The first error is the one to tell; what cannot be put back is told by it, too.
-                self.put_back().ok();
-                return Err(error);
-            }
+        match self.put_all() {
+            Ok(()) => Ok(Installed(self)),
+            Err(error) => match self.put_back() {
+                Ok(()) => Err(error),
+                Err(back) => Err(self.not_back(back, Some(error))),
+            },
         }
-        sync(&self.dir)?;
-        Ok(Installed(self))
+    }
+
+    fn put_all(&mut self) -> Result<(), FolderError> {
+        for at in 0..self.copies.len() {
+            self.put(at)?;
+        }
+        sync(&self.dir)
     }
 
     fn put(&mut self, at: usize) -> Result<(), FolderError> {
-        let place = self.dir.join(&self.copies[at].name);
-        let before = self.dir.join(format!(".{}.{:016x}.before", self.copies[at].name, fastrand::u64(..)));
+        let copy = &mut self.copies[at];
+        if copy.is_in {
+            return Ok(());
+        }
+        let place = self.dir.join(&copy.name);
+        let before = self.dir.join(format!(".{}.{:016x}.before", copy.name, fastrand::u64(..)));
         match fs::hard_link(&place, &before) {
-            Ok(()) => self.copies[at].before = Some(before),
+            Ok(()) => copy.before = Some(before),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            // A file system without links.
+            // A file system without links. A copy that is not whole goes with the rest.
             Err(_) => {
+                copy.before = Some(before.clone());
                 fs::copy(&place, &before).map_err(failed("keep", &place))?;
-                self.copies[at].before = Some(before);
             }
         }
-        fs::rename(&self.copies[at].staged, &place).map_err(failed("write", &place))
+        fs::rename(&copy.staged, &place).map_err(failed("write", &place))?;
+        copy.is_in = true;
+        Ok(())
     }
 
-    /// In the opposite order: the old component under the new sidecar is refused, the new one under the old might not be.
+    /// In the opposite order: the old component under the new sidecar is refused, the new one under the old might not be. So
+    /// what comes after one that cannot be put back stays, too.
     fn put_back(&mut self) -> Result<(), FolderError> {
-        for copy in self.copies.iter_mut().rev() {
-            let place = self.dir.join(&copy.name);
-            // Somebody else's since: not ours to take away.
-            if read(&place)?.is_none_or(|now| <[u8; 32]>::from(Sha256::digest(&now)) != copy.digest) {
-                continue;
-            }
-            match copy.before.take() {
-                Some(before) => fs::rename(&before, &place).map_err(failed("put back", &place))?,
-                None => fs::remove_file(&place).map_err(failed("remove", &place))?,
-            }
-        }
+        self.is_kept = true;
+        self.copies.iter_mut().rev().try_for_each(|copy| copy.put_back(&self.dir))?;
+        self.is_kept = false;
         sync(&self.dir)
+    }
+
+    fn not_back(&self, back: FolderError, after: Option<FolderError>) -> FolderError {
+        let kept = self.copies.iter().filter(|copy| copy.is_in).filter_map(|copy| copy.before.clone()).collect();
+        FolderError::NotBack { back: Box::new(back), kept, after: after.map(Box::new) }
     }
 }
 
@@ -234,8 +269,31 @@ impl Drop for Staged {
         for copy in &self.copies {
             // Renamed already, mostly.
             fs::remove_file(&copy.staged).ok();
-            copy.before.iter().for_each(|before| drop(fs::remove_file(before)));
+            if !(self.is_kept && copy.is_in) {
+                copy.before.iter().for_each(|before| drop(fs::remove_file(before)));
+            }
         }
+    }
+}
+
+// === impl Copy ===
+
+impl Copy {
+    /// Undoes what was done; what was not begun is left alone, even if it looks the same.
+    fn put_back(&mut self, dir: &Path) -> Result<(), FolderError> {
+        if !self.is_in {
+            return Ok(());
+        }
+        let place = dir.join(&self.name);
+        // Somebody else's since: not ours to take away.
+        if read(&place)?.is_some_and(|now| <[u8; 32]>::from(Sha256::digest(&now)) == self.digest) {
+            match &self.before {
+                Some(before) => fs::rename(before, &place).map_err(failed("put back", &place))?,
+                None => fs::remove_file(&place).map_err(failed("remove", &place))?,
+            }
+        }
+        self.is_in = false;
+        Ok(())
     }
 }
 
@@ -265,7 +323,7 @@ impl Installed {
     /// Puts back what was there before; says what that was.
     pub(super) fn take_back(mut self) -> Result<&'static str, FolderError> {
         let had = self.0.copies.last().is_some_and(|component| component.before.is_some());
-        self.0.put_back()?;
+        self.0.put_back().map_err(|back| self.0.not_back(back, None))?;
         Ok(if had { "the files that were there before are back" } else { "its files are removed again" })
     }
 }
@@ -292,7 +350,8 @@ fn read(path: &Path) -> Result<Bytes, FolderError> {
 fn said_digest(path: &Path, text: &[u8]) -> Result<Option<String>, FolderError> {
     let invalid = |reason: String| FolderError::Sidecar { path: path.to_owned(), reason };
     let text = std::str::from_utf8(text).map_err(|_| invalid("not UTF-8".to_owned()))?;
-    let table: toml::Table = toml::from_str(text).map_err(|error| invalid(error.message().to_owned()))?;
+    let table: toml::Table =
+        toml::from_str(text).map_err(|error| invalid(crate::plugin::sidecar_told(&error, text)))?;
     Ok(table.get("sha256").map(|said| said.as_str().unwrap_or_default().to_owned()))
 }
 
@@ -315,13 +374,24 @@ fn sync(dir: &Path) -> Result<(), FolderError> {
     File::open(dir).and_then(|dir| dir.sync_all()).map_err(failed("sync", dir))
 }
 
-fn missing(path: &Path) -> FolderError {
-    FolderError::Io { action: "read", path: path.to_owned(), source: io::ErrorKind::NotFound.into() }
-}
-
 fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> FolderError {
     let path = path.to_owned();
     move |source| FolderError::Io { action, path, source }
+}
+
+/// An error and its causes.
+fn chain(error: &FolderError) -> String {
+    let causes = std::iter::successors(std::error::Error::source(error), |error| error.source());
+    causes.fold(error.to_string(), |told, cause| format!("{told}: {cause}"))
+}
+
+fn by_hand(kept: &[PathBuf]) -> String {
+    let kept: Vec<String> = kept.iter().map(|path| path.display().to_string()).collect();
+    if kept.is_empty() {
+        String::new()
+    } else {
+        format!("; the old files are kept, rename them by hand: {}", kept.join(", "))
+    }
 }
 
 fn hex(bytes: &[u8]) -> String {

@@ -28,7 +28,7 @@ type Look = Result<Print, String>;
 pub(super) struct Looks {
     pub(super) wasm: Look,
     pub(super) sidecar: Option<Look>,
-    wasm_signature: Option<Look>,
+    pub(super) wasm_signature: Option<Look>,
     sidecar_signature: Option<Look>,
 }
 

@@ -218,7 +218,7 @@ impl Workbench {
             let list: Vec<&str> = interfaces.into_iter().collect();
             let text = format!("{package} ({}): {}", list.join(" "), granted(package));
             match package {
-                "wasi:sockets" => found.warn("imports", &text),
+                "wasi:sockets" => found.warn("imports", &format!("{text}; Python's own modules import it unused")),
                 _ => found.good("imports", &text),
             }
         }
@@ -286,15 +286,16 @@ impl Workbench {
         found.facts.memory = Some(memory);
         found.good("init", &format!("an instance is ready in {}, with {} of memory", time(*median), size(memory)));
         let limit = plugin.sidecar.limits.memory;
-        if plugin.reuses() && memory > limit / 2 {
+        if memory > limit / 4 * 3 {
+            let kept = match plugin.reuses() {
+                true => "; an instance is replaced once they took half of it",
+                false => "",
+            };
             let (memory, limit) = (size(memory), size(limit));
             found.warn(
                 "init",
-                &format!("needs {memory} of {limit} before any event: beyond half, an instance is not used again in spite of isolation = \"reuse\""),
+                &format!("needs {memory} of {limit} before any event: there is little room for events{kept}"),
             );
-        } else if memory > limit / 4 * 3 {
-            let (memory, limit) = (size(memory), size(limit));
-            found.warn("init", &format!("needs {memory} of {limit} before any event: there is little room for events"));
         }
         if !plugin.reuses() && *median > Duration::from_millis(1) {
             let median = time(*median);

@@ -298,7 +298,7 @@ fn compile(
     sha256: &str,
     stop: &AtomicBool,
 ) -> Result<Duration, MeasureError> {
-    let compiler = Compiler::new(settings.exe.clone(), CompileLimits::default(), None);
+    let compiler = Compiler::new(settings.exe.clone(), CompileLimits::default(), None).announcing(settings.compiling);
     let (mut times, began) = (Vec::new(), Instant::now());
     while times.len() < COMPILES && (times.is_empty() || began.elapsed() < COMPILES_TIME) {
         let began = Instant::now();
@@ -328,7 +328,8 @@ fn fuel(settings: &Settings, pair: &Pair, load: &Load) -> Result<(u64, u64), Mea
     let _ticker = Ticker::start(&runtime).map_err(WorkbenchError::from)?;
     let wasi = tokio::runtime::Builder::new_current_thread().build().map_err(WorkbenchError::from)?;
     let _wasi = wasi.enter();
-    let (compiler, stop) = (Compiler::new(None, CompileLimits::default(), None), AtomicBool::new(false));
+    let compiler = Compiler::new(None, CompileLimits::default(), None).announcing(settings.compiling);
+    let stop = AtomicBool::new(false);
     let prover = Prover { runtime: &runtime, compiler: &compiler, ceilings: ceilings(settings), stop: &stop };
     let plugin = prover
         .prove(&pair.candidate)

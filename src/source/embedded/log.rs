@@ -1,10 +1,13 @@
 //! The writing side of a log: segments of entries, appended by many threads at once with one sync for all that wait for it.
 
 use std::{
+    collections::BTreeSet,
     path::{Path, PathBuf},
     sync::{Arc, Condvar, Mutex, OnceLock},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
+
+use bytes::Bytes;
 
 use super::{
     cursor::{self, Cursor},
@@ -13,7 +16,7 @@ use super::{
 use crate::{
     event::StreamId,
     fault,
-    journal::segment::{self, SegmentError, SegmentWriter},
+    journal::segment::{self, Scan, SegmentError, SegmentWriter},
     source::{Fields, SourceError},
 };
 
@@ -220,6 +223,76 @@ impl Log {
         }
     }
 
+    /// Removes entries by their ids, durably, and returns how many there were. Segments that hold one of them are written anew
+    /// without it; one that holds nothing else goes. Appends wait meanwhile: for logs of small segments.
+    pub(super) fn remove(&self, ids: &BTreeSet<StreamId>) -> Result<u64, SourceError> {
+        let mut state = lock(&self.state);
+        while state.busy || !state.waiting.is_empty() {
+            state = self.moved.wait(state).unwrap_or_else(std::sync::PoisonError::into_inner);
+        }
+        state.check(&self.dir)?;
+        let mut removed = 0;
+        for first in cursor::segments(&self.dir)? {
+            let path = cursor::segment_path(&self.dir, first);
+            let mut kept = Vec::new();
+            let mut found = 0;
+            let scan = match Scan::open(&path, Some(first)) {
+                // Readers pass it over, too.
+                Err(SegmentError::NotASegment { .. }) => continue,
+                scan => scan?,
+            };
+            for frame in scan {
+                let body = frame?.body;
+                match cursor::id_of(&body).is_some_and(|id| ids.contains(&id)) {
+                    true => found += 1,
+                    false => kept.push(body),
+                }
+            }
+            if found == 0 {
+                continue;
+            }
+            removed += found;
+            if first == state.segment {
+                self.roll(&mut state, 0)?;
+                state.durable = Durable { segment: state.segment, tail: segment::FILE_HEADER, ..state.durable };
+            }
+            self.rewrite(first, &kept)?;
+        }
+        segment::sync_dir(&self.dir)?;
+        Ok(removed)
+    }
+
+    /// Puts a segment with these frames in the place of one. They are numbered anew from its first on, so that numbers may be
+    /// missing between it and the next.
+    fn rewrite(&self, first: u64, kept: &[Bytes]) -> Result<(), SourceError> {
+        let path = cursor::segment_path(&self.dir, first);
+        if kept.is_empty() {
+            return std::fs::remove_file(&path).map_err(io_error("remove", &path));
+        }
+        let frames: u64 = kept.iter().map(|body| segment::FRAME_HEADER + body.len() as u64).sum();
+        let staged = format!("{first:020}.part");
+        let part = self.dir.join(&staged);
+        drop(std::fs::remove_file(&part));
+        let mut writer = SegmentWriter::create(&self.dir, &staged, segment::FILE_HEADER + frames, first)?;
+        for body in kept {
+            writer.stage(&[body])?;
+        }
+        writer.write()?;
+        writer.sync()?;
+        std::fs::rename(&part, &path).map_err(io_error("replace", &path))
+    }
+
+    /// Bytes that its files take; of the last one what is written.
+    pub(super) fn bytes(&self) -> Result<u64, SourceError> {
+        let durable = self.durable();
+        let mut bytes = durable.tail.saturating_sub(segment::FILE_HEADER);
+        for first in cursor::segments(&self.dir)?.into_iter().filter(|&first| first != durable.segment) {
+            let path = cursor::segment_path(&self.dir, first);
+            bytes += std::fs::metadata(&path).map_err(io_error("look at", &path))?.len();
+        }
+        Ok(bytes)
+    }
+
     /// No more appends; those under way end first.
     pub(super) fn close(&self) {
         let mut state = lock(&self.state);
@@ -270,7 +343,7 @@ impl Log {
 fn remove_unfinished(dir: &Path) -> std::io::Result<()> {
     for entry in std::fs::read_dir(dir)? {
         let path = entry?.path();
-        if path.extension().is_some_and(|extension| extension == "new") {
+        if path.extension().is_some_and(|extension| extension == "new" || extension == "part") {
             std::fs::remove_file(path)?;
         }
     }

@@ -25,6 +25,10 @@ const TTL: Duration = Duration::from_secs(5);
 const MARGIN: Duration = Duration::from_secs(1);
 /// Commands for the lease answer within this time, or the renewal counts as failed.
 const TIMEOUT: Duration = Duration::from_millis(1500);
+/// Prolongs the lease if it is still ours. Without memory to spare a server refuses whatever stands in a transaction, and still runs
+/// this, which needs none.
+const EXTEND: &str =
+    "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('PEXPIRE', KEYS[1], ARGV[2]) end return 0";
 /// Between two tries after a failure.
 const RETRY: Duration = Duration::from_millis(250);
 
@@ -255,8 +259,10 @@ impl State {
     fn renew(&self, control: &mut Control) -> Result<Seen, SourceError> {
         fault::point("lease::renew").map_err(SourceError::interrupted)?;
         let (held, epoch) = watch(&self.shared, control)?;
+        let mut ours = false;
         let commands = match held {
             Some(held) if held == self.value => {
+                ours = true;
                 let mut expire = cmd("PEXPIRE");
                 expire.arg(&self.shared.lease_key).arg(TTL.as_millis() as u64);
                 // A lost epoch is put back before anybody could take a lower one.
@@ -269,7 +275,17 @@ impl State {
             }
             _ => return Ok(Seen::Lost),
         };
-        Ok(if execute(control, &commands)? { Seen::Renewed } else { Seen::Again })
+        match execute(control, &commands) {
+            Ok(true) => Ok(Seen::Renewed),
+            Ok(false) => Ok(Seen::Again),
+            Err(SourceError::Redis(error)) if ours && error.code() == Some("OOM") => {
+                let mut extend = cmd("EVAL");
+                extend.arg(EXTEND).arg(1).arg(&self.shared.lease_key).arg(&self.value).arg(TTL.as_millis() as u64);
+                let extended = control.one(&extend)?;
+                Ok(if reply::integer(&extended) == Some(1) { Seen::Renewed } else { Seen::Again })
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// Deletes the lease if it is still ours.

@@ -16,7 +16,7 @@ const PER_CALL: u64 = 256;
 
 #[test]
 fn a_million_events_leave_nothing_in_an_instance_of_c() {
-    // An instance that has taken half of its memory is replaced, so `init` would be called again. Seen would be one byte an event
+    // An instance whose events took half of the memory left free is replaced, so `init` would be called again. Seen would be one byte an event
     // (the allocator's smallest piece is of 16), and the task's id of a call.
     let mut bench = Bench::with_room(Language::C, 1 << 20, Duration::from_secs(1), "isolation = 'reuse'");
     bench.task = Some(TASK);

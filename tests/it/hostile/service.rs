@@ -146,7 +146,7 @@ fn the_memory_stays_flat_over_two_hundred_rounds_of_the_worst() {
     assert!(most < 500 << 10, "{most} KiB");
     assert_eq!(rig.read("others/03-agent-output.jsonl").matches("mark-other-end").count(), 2000, "others are unharmed");
     node.terminate();
-    Stream::of_embedded(&rig.root().join("stream")).prove(&rig.logs(), &["big-file.txt"]);
+    Stream::of_embedded(&rig.root().join("stream")).prove(&rig, &["big-file.txt"]);
 }
 
 #[test]

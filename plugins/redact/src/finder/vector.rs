@@ -9,6 +9,10 @@ pub(crate) const WINDOW: usize = 3;
 /// Groups of windows: the bits of a mask.
 pub(crate) const GROUPS: usize = 8;
 
+/// Vectors are looked at four in a turn of the loop; so many turns are a block.
+#[cfg_attr(not(any(target_arch = "x86_64", target_arch = "wasm32")), allow(dead_code, reason = "no vectors here"))]
+const TURNS: usize = 16;
+
 /// By place, then low or high half, then its value: the groups that have such a byte there.
 #[derive(Debug, Default)]
 pub(crate) struct Tables {
@@ -81,45 +85,74 @@ impl Tables {
         })
     }
 
-    /// The same with vectors, four in a turn of the loop: a guest is asked for its deadline once a turn.
+    /// The same with vectors. All of a block's masks before any of its places: the tables stay in registers, and a guest is
+    /// asked for its deadline once in 64 bytes.
     #[allow(dead_code, reason = "where there are vectors")]
     #[inline(always)]
     fn any_of<L: Lanes>(&self, text: &[u8], mut on_last: impl FnMut(usize) -> bool) -> bool {
-        let tables = self.places.map(|halves| halves.map(|table| L::load(&table)));
-        let (mut first, mut second) = (L::ones(), L::ones());
-        let mut step = |bytes: &[u8; 16]| {
-            let bytes = L::load(bytes);
-            let (low, high) = (bytes.low(), bytes.high());
-            let [now_first, now_second, third] = tables.map(|[lows, highs]| lows.pick(low).and(highs.pick(high)));
-            let may_end = third.and(now_second.behind::<1>(second)).and(now_first.behind::<2>(first));
-            (first, second) = (now_first, now_second);
-            u64::from(may_end.mask())
-        };
-        let (turns, rest) = text.as_chunks::<64>();
-        let mut padded = [0; 64];
-        padded[..rest.len()].copy_from_slice(rest);
-        // One loop for all, so that what is done with a place is inlined in it.
-        for at in 0..=turns.len() {
-            let ([a, b, c, d], kept) = match turns.get(at) {
-                Some(turn) => (quarters(turn), u64::MAX),
-                None => (quarters(&padded), (1 << rest.len()) - 1),
-            };
-            let mut mask = (step(a) | step(b) << 16 | step(c) << 32 | step(d) << 48) & kept;
-            while mask != 0 {
-                if on_last(at * 64 + mask.trailing_zeros() as usize) {
-                    return true;
+        let [first, second, third] = &self.places;
+        let tables = [
+            [L::load(&first[0]), L::load(&first[1])],
+            [L::load(&second[0]), L::load(&second[1])],
+            [L::load(&third[0]), L::load(&third[1])],
+        ];
+        let mut before = [L::ones(); 2];
+        let mut masks = [0_u64; TURNS];
+        let mut from = 0;
+        for block in text.chunks(TURNS * 64) {
+            let (turns, rest) = block.as_chunks::<64>();
+            for (mask, turn) in masks.iter_mut().zip(turns) {
+                *mask = step(&tables, turn, &mut before);
+            }
+            let mut count = turns.len();
+            // A block with a rest has room for it.
+            if let (false, Some(mask)) = (rest.is_empty(), masks.get_mut(count)) {
+                let mut padded = [0; 64];
+                padded[..rest.len()].copy_from_slice(rest);
+                *mask = step(&tables, &padded, &mut before) & ((1 << rest.len()) - 1);
+                count += 1;
+            }
+            for mask in &masks[..count] {
+                let mut mask = *mask;
+                while mask != 0 {
+                    if on_last(from + mask.trailing_zeros() as usize) {
+                        return true;
+                    }
+                    mask &= mask - 1;
                 }
-                mask &= mask - 1;
+                from += 64;
             }
         }
         false
     }
 }
 
+/// A bit for each byte where a window may end; `before` has the first and second places' groups of the bytes before. No
+/// closures here or above: natively they would not be compiled for the processor's vectors.
 #[inline(always)]
-fn quarters(turn: &[u8; 64]) -> [&[u8; 16]; 4] {
-    let (quarters, _) = turn.as_chunks::<16>();
-    std::array::from_fn(|at| &quarters[at])
+fn step<L: Lanes>(tables: &[[L; 2]; WINDOW], turn: &[u8; 64], before: &mut [L; 2]) -> u64 {
+    let ([a, b, c, d], _) = turn.as_chunks::<16>() else { return u64::MAX };
+    quarter(tables, a, before)
+        | quarter(tables, b, before) << 16
+        | quarter(tables, c, before) << 32
+        | quarter(tables, d, before) << 48
+}
+
+#[inline(always)]
+fn quarter<L: Lanes>(tables: &[[L; 2]; WINDOW], bytes: &[u8; 16], before: &mut [L; 2]) -> u64 {
+    let bytes = L::load(bytes);
+    let (low, high) = (bytes.low(), bytes.high());
+    let first = fits(tables[0], low, high);
+    let second = fits(tables[1], low, high);
+    let may_end = fits(tables[2], low, high).and(second.behind::<1>(before[1])).and(first.behind::<2>(before[0]));
+    *before = [first, second];
+    u64::from(may_end.mask())
+}
+
+/// The groups that have these bytes at a place.
+#[inline(always)]
+fn fits<L: Lanes>([lows, highs]: [L; 2], low: L, high: L) -> L {
+    lows.pick(low).and(highs.pick(high))
 }
 
 #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
@@ -128,7 +161,8 @@ mod wasm {
     #![allow(unsafe_code, reason = "loads a vector")]
 
     use core::arch::wasm32::{
-        i8x16_bitmask, i8x16_shuffle, i8x16_swizzle, u8x16_ne, u8x16_shr, u8x16_splat, v128, v128_and, v128_load,
+        i8x16_bitmask, i8x16_relaxed_swizzle, i8x16_shuffle, u8x16_eq, u8x16_shr, u8x16_splat, v128, v128_and,
+        v128_load,
     };
 
     #[derive(Clone, Copy)]
@@ -163,7 +197,7 @@ mod wasm {
 
         #[inline(always)]
         fn pick(self, at: Self) -> Self {
-            Self(i8x16_swizzle(self.0, at.0))
+            Self(i8x16_relaxed_swizzle(self.0, at.0))
         }
 
         #[inline(always)]
@@ -176,7 +210,7 @@ mod wasm {
 
         #[inline(always)]
         fn mask(self) -> u16 {
-            i8x16_bitmask(u8x16_ne(self.0, u8x16_splat(0)))
+            !i8x16_bitmask(u8x16_eq(self.0, u8x16_splat(0)))
         }
     }
 }

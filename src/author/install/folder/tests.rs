@@ -103,6 +103,67 @@ fn what_somebody_else_wrote_since_is_not_taken_away() {
     assert_eq!(desk.now(), files(&[("p.wasm", "theirs")]));
 }
 
+/// What stands in the folder under a name for the time being, by the name that it had.
+fn kept(desk: &Desk) -> BTreeMap<String, String> {
+    let before = |path: &Path| path.extension().is_some_and(|extension| extension == "before");
+    let paths = fs::read_dir(desk.folder()).unwrap().map(|entry| entry.unwrap().path()).filter(|path| before(path));
+    let text = |path: &Path| fs::read_to_string(path).unwrap();
+    paths.map(|path| (path.file_name().unwrap().to_str().unwrap().get(1..7).unwrap().to_owned(), text(&path))).collect()
+}
+
+/// Something that can neither be read as a file nor be replaced by one.
+fn block(place: &Path) {
+    fs::remove_file(place).unwrap();
+    fs::create_dir_all(place.join("in the way")).unwrap();
+}
+
+#[test]
+fn old_files_that_cannot_be_put_back_are_kept_and_named() {
+    let desk = Desk::new().own("p.wasm", "new").own("p.toml", "").there("p.wasm", "old").there("p.toml", "# old");
+    let installed = desk.stage().unwrap().publish().unwrap();
+    block(&desk.folder().join("p.wasm"));
+    let error = installed.take_back().unwrap_err();
+    // The sidecar stays with the component that it belongs to, so both old files are kept.
+    assert_eq!(kept(&desk), files(&[("p.wasm", "old"), ("p.toml", "# old")]));
+    assert_eq!(fs::read_to_string(desk.folder().join("p.toml")).unwrap(), bound("new", ""));
+    let told = chain(&error);
+    assert!(told.starts_with("the folder is not as it was before: cannot read "), "{told}");
+    assert!(told.contains("/p.wasm: ") && told.contains("; the old files are kept, rename them by hand: "), "{told}");
+    assert_eq!((told.matches("/.p.wasm.").count(), told.matches("/.p.toml.").count()), (1, 1), "{told}");
+}
+
+#[test]
+fn both_errors_are_told_when_neither_the_new_files_go_in_nor_the_old_ones_back() {
+    let desk = Desk::new().own("p.wasm", "new").own("p.toml", "").there("p.wasm", "old").there("p.toml", "# old");
+    let mut staged = desk.stage().unwrap();
+    staged.put(0).unwrap();
+    // Between two of its steps: the component's place is taken, and the sidecar's, too.
+    block(&desk.folder().join("p.wasm"));
+    block(&desk.folder().join("p.toml"));
+    let told = chain(&staged.publish().err().unwrap());
+    assert_eq!(kept(&desk), files(&[("p.toml", "# old")]));
+    assert!(told.contains("not as it was before: cannot read ") && told.contains("/p.toml: "), "{told}");
+    assert!(told.contains(": cannot keep ") && told.contains("/p.wasm: "), "{told}");
+    assert_eq!((told.matches("/.p.wasm.").count(), told.matches("/.p.toml.").count()), (0, 1), "{told}");
+    assert!(fs::read_dir(desk.folder()).unwrap().count() == 3, "no copy is left but the kept one");
+}
+
+#[test]
+fn what_was_not_touched_yet_is_not_taken_for_ours() {
+    // The same component again, with other settings; the sidecar cannot go in.
+    let desk = Desk::new().own("p.wasm", "same").own("p.toml", "[config]\n").there("p.wasm", "same");
+    fs::create_dir_all(desk.folder().join("p.toml/in the way")).unwrap();
+    let staged = Folder::open(&desk.folder()).unwrap().stage(&desk.root.path().join("own/p.wasm"));
+    assert!(staged.is_err(), "the folder's own sidecar is read first");
+    fs::remove_dir_all(desk.folder().join("p.toml")).unwrap();
+    let staged = desk.stage().unwrap();
+    fs::create_dir_all(desk.folder().join("p.toml/in the way")).unwrap();
+    let told = chain(&staged.publish().err().unwrap());
+    assert!(told.starts_with("cannot keep "), "{told}");
+    fs::remove_dir_all(desk.folder().join("p.toml")).unwrap();
+    assert_eq!(desk.now(), files(&[("p.wasm", "same")]));
+}
+
 #[test]
 fn no_step_shows_a_wrong_pair() {
     // What a service would take between two renames: both files, unless the sidecar's digest is another component's.
@@ -145,9 +206,12 @@ fn mistakes_are_told_before_anything_is_written() {
         assert_eq!(desk.now(), files(&[]), "{told}");
         told
     };
-    assert!(told(Desk::new()).contains("cannot read"));
+    assert!(told(Desk::new()).contains("p.wasm: build it first"));
     assert!(told(Desk::new().own("p.wasm", "w").own("p.toml", "sha256 = 'ff'")).contains("take the line out"));
     assert!(told(Desk::new().own("p.wasm", "w").own("p.toml", "= 1")).contains("p.toml is not valid"));
+    let desk = Desk::new();
+    let is_folder = Folder::open(&desk.folder()).unwrap().stage(&desk.root.path().join("own")).err().unwrap();
+    assert!(is_folder.to_string().contains("own is a folder: name the component in it"), "{is_folder}");
     let folder = Folder::open(&Desk::new().folder()).unwrap();
     assert!(folder.stage(Path::new("a/p.so")).err().unwrap().to_string().contains("no plugin's file"));
 }
