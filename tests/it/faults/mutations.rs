@@ -109,8 +109,10 @@ fn paused_owner(bug: &str, on: bool) {
     first.owns();
     say(&rig, &mut made, 5);
     first.settled(made);
-    // Its reader must not be the one who notices first: that is luck.
-    let slow = format!("{switch};read::before=pause;publish::position=sleep(700)");
+    // Neither its reader nor the one who watches may notice first: that is luck.
+    let slow = format!("{switch};owner::look=pause;read::before=pause;publish::position=sleep(700)");
+    first.arm("owner::look=pause");
+    eventually("nobody watches", || first.node.log().contains("name=\"owner::look\""));
     first.arm(&format!("{slow};journal::append=stop"));
     say(&rig, &mut made, 3);
     first.until_stopped();
