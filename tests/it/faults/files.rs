@@ -9,7 +9,8 @@ use std::{
 
 use super::world::{Source, World};
 use crate::{
-    checker::{Defect, files_below},
+    checker::files_below,
+    faults::judge::Defect,
     rig::{eventually, seed},
 };
 

@@ -6,7 +6,7 @@ use task_logger::{event::StreamId, journal::segment::Scan};
 
 use super::world::{SMALL, Source, World};
 use crate::{
-    checker::{Defect, Stream},
+    faults::judge::{Defect, Stream},
     guests,
     kills::journaled,
     rig::{Node, Rig, eventually, published, seed, within},
