@@ -18,6 +18,9 @@ CARGO_FLAGS ?= --locked
 # Further arguments of the tests, e.g. ARGS='source:: --nocapture'.
 ARGS ?=
 
+# What tests alone are built with: the steps at which they make the service fail.
+FAILPOINTS := --features task-logger/failpoints
+
 # Seconds that a recipe took, printed as its last line.
 started = begin=$$(date +%s)
 finished = echo "$@: $$(( $$(date +%s) - begin )) s"
@@ -32,7 +35,7 @@ C_FLAGS := --target=wasm32-wasi -mexec-model=reactor -std=c11 -O2 -Wall -Wextra 
 PYTHON_TOOLS := target/tools/python
 JS_TOOLS := target/tools/js
 
-.PHONY: build setup setup-redis setup-c setup-python setup-js setup-minisign setup-promtool setup-kubernetes plugins guests conformance $(CONFORMANCE:%=conformance-%) demo serve test test-task-logger bench bench-crossing lint clean help
+.PHONY: build setup setup-redis setup-c setup-python setup-js setup-minisign setup-promtool setup-kubernetes setup-strace plugins guests conformance $(CONFORMANCE:%=conformance-%) demo serve test test-task-logger bench bench-crossing lint clean help
 
 help: ## Show this
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 18
@@ -48,6 +51,12 @@ setup-redis: ## Install redis-server, for tests and benchmark
 		[ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null \
 		&& apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends redis-server; \
 	} || { echo 'redis-server is missing: install it (Debian, Ubuntu: `sudo apt-get install redis-server`)'; exit 1; }
+
+setup-strace: ## Install strace, for the tests of power loss
+	@command -v strace >/dev/null || { \
+		[ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null \
+		&& apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends strace; \
+	} || { echo 'strace is missing: install it (Debian, Ubuntu: `sudo apt-get install strace`)'; exit 1; }
 
 setup-c: setup ## Install clang for WebAssembly, for the conformance guest in C
 	@works() { echo 'int main(void) { return 0; }' | clang --target=wasm32-wasi -x c - -o /dev/null 2>/dev/null; }; \
@@ -161,8 +170,8 @@ serve: build ## Run the service with the bundled plugins and your own in data/pl
 	PLUGINS_DIR="$${PLUGINS_DIR:-target/plugins:data/plugins}" $(BIN) serve
 
 test: ## Run all tests
-	@$(started); $(MAKE) --no-print-directory setup-redis setup-minisign setup-promtool setup-kubernetes plugins guests conformance; \
-	REQUIRE_REDIS=1 REQUIRE_MINISIGN=1 REQUIRE_PROMTOOL=1 REQUIRE_KUBERNETES=1 REQUIRE_GUESTS=1 cargo test $(CARGO_FLAGS) --release --workspace -- $(ARGS); \
+	@$(started); $(MAKE) --no-print-directory setup-redis setup-minisign setup-strace setup-promtool setup-kubernetes plugins guests conformance; \
+	REQUIRE_REDIS=1 REQUIRE_MINISIGN=1 REQUIRE_STRACE=1 REQUIRE_PROMTOOL=1 REQUIRE_KUBERNETES=1 REQUIRE_GUESTS=1 cargo test $(CARGO_FLAGS) --release --workspace $(FAILPOINTS) -- $(ARGS); \
 	$(finished)
 
 test-task-logger: test ## The same, under the name of the spec
@@ -178,6 +187,7 @@ bench-crossing: plugins ## Measure what a plugin call costs, and `redact` agains
 lint: setup ## Check format, lints and documentation
 	cargo fmt --all -- --check
 	cargo clippy $(CARGO_FLAGS) --release --workspace --all-targets -- -D warnings
+	cargo clippy $(CARGO_FLAGS) --release --workspace --all-targets $(FAILPOINTS) -- -D warnings
 	cargo clippy $(CARGO_FLAGS) --release --target $(PLUGIN_TARGET) $(PLUGINS:%=-p %) -p guests -p conformance-rust -p task-logger-plugin -- -D warnings
 	RUSTDOCFLAGS='-D warnings -A rustdoc::private_intra_doc_links' cargo doc $(CARGO_FLAGS) --release --workspace --no-deps --document-private-items
 

@@ -7,10 +7,12 @@ use clap::{Arg, ArgAction, ArgMatches, Command};
 
 use crate::config::{SETTINGS, Setting, Unset};
 
+mod dlq;
 mod doctor;
 mod plugin;
 mod verify;
 
+pub use dlq::{DlqCommand, Purge, Which};
 pub use plugin::{Bench, Events, Password, PluginCommand, Replay, Trial};
 pub use verify::Verify;
 
@@ -57,6 +59,8 @@ pub enum Action {
     Replay(Replay),
     /// Compare a stream with its files.
     Verify(Verify),
+    /// Of dead letters.
+    Dlq(DlqCommand),
     /// The child process that compiles a component.
     CompileComponent,
 }
@@ -99,6 +103,7 @@ fn action(matches: &ArgMatches) -> Action {
         Some(("health", _)) => Action::Health,
         Some(("doctor", matches)) => doctor::read(matches),
         Some(("plugin", matches)) => Action::Plugin(plugin::read(matches)),
+        Some(("dlq", matches)) => Action::Dlq(dlq::read(matches)),
         Some(("replay", matches)) => Action::Replay(plugin::read_replay(matches)),
         Some(("verify", matches)) => Action::Verify(verify::read(matches)),
         Some(("compile-component", _)) => Action::CompileComponent,
@@ -147,6 +152,7 @@ pub fn command() -> Command {
         .arg(Arg::new("task").value_name("TASK").required(true).help("The task's id"))
         .arg(flag("follow", "Go on as they grow, until the task ends").short('f'));
     let plugin = plugin::grammar(|command, names| with_settings(command, Some(names)));
+    let dlq = dlq::grammar(|command, names| with_settings(command, Some(names)));
     let replay = with_settings(plugin::replay_grammar(), None);
     let doctor = with_settings(doctor::grammar(), None);
     let compile = Command::new("compile-component")
@@ -168,6 +174,7 @@ pub fn command() -> Command {
             plugin,
             replay,
             with_settings(verify::grammar(), None),
+            dlq,
             compile,
         ])
 }
@@ -289,6 +296,21 @@ mod tests {
                     since: Some(StreamId { ms: 5, seq: 0 }),
                 }),
             ),
+            ("dlq ls --reason bad_json", {
+                let which = Which { reason: Some("bad_json".into()), ..Which::default() };
+                Action::Dlq(DlqCommand::Ls(which))
+            }),
+            (
+                "dlq purge --before 2026-01-01T00:00:00Z --yes",
+                Action::Dlq(DlqCommand::Purge {
+                    what: Purge::Before("2026-01-01T00:00:00Z".parse().unwrap()),
+                    yes: true,
+                }),
+            ),
+            (
+                "dlq put 5-1",
+                Action::Dlq(DlqCommand::Put { id: "5-1".parse().unwrap(), wait: std::time::Duration::from_secs(10) }),
+            ),
             ("compile-component --any thing", Action::CompileComponent),
         ] {
             assert_eq!(parsed(&format!("task-logger {line}")).action, action, "{line}");
@@ -308,6 +330,11 @@ mod tests {
             "plugin run p.wasm",
             "replay t",
             "verify --since yesterday",
+            "dlq",
+            "dlq show x",
+            "dlq purge",
+            "dlq purge --all 1-0",
+            "dlq ls --since soon",
         ] {
             let args = format!("task-logger {line}");
             assert!(parse(args.split_whitespace().map(OsString::from)).is_err(), "{line}");

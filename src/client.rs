@@ -18,7 +18,7 @@ use crate::config::Secret;
 
 mod logs;
 mod plugin;
-mod table;
+pub(crate) mod table;
 pub(crate) mod terminal;
 
 pub use logs::logs;

@@ -16,7 +16,8 @@ use std::{
 use crate::{
     config::Fsync,
     ending::Ending,
-    journal::{Durable, Journal, JournalError, record::Record, segment::SegmentError},
+    fault,
+    journal::{Durable, Journal, record::Record},
     metrics::DataPath,
     position::{Position, Tracker},
     slice::Slice,
@@ -171,7 +172,7 @@ impl Committer {
             unsynced: Vec::new(),
             synced_at: now,
             making: None,
-            checkpoint_after: now + CHECKPOINT_EVERY,
+            checkpoint_after: now + fault::every("checkpoint::every", CHECKPOINT_EVERY),
             bytes_since: 0,
         };
         if let Err(error) = running.work(&slices) {
@@ -277,6 +278,7 @@ impl Running {
             self.committer.status.set_position(tracker.view());
             step
         };
+        fault::pass("commit::formed");
         let (record, dead) = group.into_record(step, &mut self.committer.table).map_err(describe)?;
         let Some(sequence) = self.append(&record)? else { return Ok(()) };
         for change in &record.changes {
@@ -302,13 +304,14 @@ impl Running {
                     self.committer.status.set_blocked("disk", None);
                     return Ok(Some(sequence));
                 }
-                Err(error) if is_full(&error) => {
-                    tracing::error!(error = describe(&error), "journal cannot be written; trying again");
-                    self.committer.status.set_blocked("disk", Some("no space for the journal".into()));
+                Err(error) if error.may_pass() => {
+                    let error = describe(error);
+                    tracing::error!(error, "journal cannot be written; trying again");
+                    self.committer.status.set_blocked("disk", Some(error));
                     self.heartbeat.beat();
                     self.committer.ending.wait(pause);
                     if self.committer.ending.is_draining() {
-                        self.committer.ending.lost("stopped while the disk is full");
+                        self.committer.ending.lost("stopped while the journal cannot be written");
                         return Ok(None);
                     }
                     pause = (pause * 2).min(FULL_BACKOFF.1);
@@ -325,12 +328,28 @@ impl Running {
         let receipt = match self.committer.fsync {
             Fsync::Never => journal.receipt(),
             _ => {
+                if fault::mutated("mutation::publish_before_sync") {
+                    return self.publish_unsynced();
+                }
                 let receipt = journal.sync().map_err(describe)?;
                 self.committer.metrics.fsync.record(self.synced_at.elapsed());
                 receipt
             }
         };
         let Some(receipt) = receipt else { return Ok(()) };
+        self.hand_on(receipt)
+    }
+
+    /// A bug for the tests to find.
+    #[cold]
+    fn publish_unsynced(&mut self) -> Result<(), String> {
+        if let Some(receipt) = self.committer.journal.receipt() {
+            self.hand_on(receipt)?;
+        }
+        self.committer.journal.sync_late().map_err(describe)
+    }
+
+    fn hand_on(&mut self, receipt: Durable) -> Result<(), String> {
         let commits = std::mem::take(&mut self.unsynced);
         // A stream that cannot be reached fills this queue; that is the publisher's to say.
         self.heartbeat.idle();
@@ -356,7 +375,7 @@ impl Running {
         self.sync()?;
         let sequence = self.committer.journal.next_sequence() - 1;
         let states = self.committer.table.take_dirty();
-        self.checkpoint_after = Instant::now() + CHECKPOINT_EVERY;
+        self.checkpoint_after = Instant::now() + fault::every("checkpoint::every", CHECKPOINT_EVERY);
         if states.is_empty() && self.bytes_since == 0 && !wait {
             return Ok(());
         }
@@ -386,7 +405,13 @@ impl Running {
         let took = since.elapsed();
         self.checkpoint_after = self.checkpoint_after.max(Instant::now() + took * CHECKPOINT_SHARE);
         if let Some((sequence, batches, _)) = self.making.take().filter(|(sequence, _, _)| *sequence <= done) {
-            self.committer.journal.recycle(sequence).map_err(describe)?;
+            match self.committer.journal.recycle(sequence) {
+                // What is left over is recycled with the next checkpoint.
+                Err(error) if error.may_pass() => {
+                    tracing::warn!(error = describe(error), "cannot recycle a journal segment; trying again later");
+                }
+                recycled => recycled.map_err(describe)?,
+            }
             self.committer.table.trim(sequence);
             for (lane, batch) in self.committer.lanes.iter().zip(batches) {
                 lane.store(batch, Ordering::Release);
@@ -414,12 +439,4 @@ pub fn describe(error: impl std::error::Error) -> String {
         cause = error.source();
     }
     text
-}
-
-fn is_full(error: &JournalError) -> bool {
-    match error {
-        JournalError::Segment(SegmentError::Io { source, action, .. }) => *action != "sync" && files::is_full(source),
-        JournalError::Io { source, .. } => files::is_full(source),
-        _ => false,
-    }
 }

@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use crate::trust::TrustedKeys;
+use crate::{source::LetterPolicy, trust::TrustedKeys};
 
 mod near_miss;
 mod resolve;
@@ -63,6 +63,8 @@ pub struct Config {
     pub cache_dir: PathBuf,
     /// `STREAM_DIR`, the embedded stream.
     pub stream_dir: PathBuf,
+    /// `DEAD_LETTER_PAYLOAD` and `DEAD_LETTER_MAX`.
+    pub letters: LetterPolicy,
     /// `API_TOKEN`.
     pub api_token: Option<Secret>,
     /// `TASK_LOGGER_URL`: the running service, for commands that ask it; without a slash at its end.

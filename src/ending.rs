@@ -25,6 +25,8 @@ pub struct Ending {
     /// No more reading: what is in the lanes is finished, then the ownership is given up.
     draining: AtomicBool,
     over: AtomicBool,
+    /// It is over because a thread panicked.
+    panicked: AtomicBool,
     cause: Mutex<Option<Cause>>,
     changed: Condvar,
 }
@@ -55,6 +57,17 @@ impl Ending {
     /// The process cannot go on.
     pub fn fatal(&self, why: impl Into<String>) {
         self.end(Cause::Fatal(why.into()));
+    }
+
+    /// A thread panicked: nothing is known of what it held.
+    pub fn panicked(&self, thread: &str) {
+        self.panicked.store(true, Ordering::SeqCst);
+        self.fatal(format!("thread {thread} panicked"));
+    }
+
+    /// Whether a thread panicked.
+    pub fn has_panicked(&self) -> bool {
+        self.panicked.load(Ordering::SeqCst)
     }
 
     /// A file operation failed for good. Without the lease that is what a successor makes of a replaced owner's files.

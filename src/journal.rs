@@ -8,7 +8,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::{event::StreamId, position::Position};
+use crate::{event::StreamId, fault, position::Position};
 
 pub mod record;
 pub mod replay;
@@ -70,6 +70,19 @@ pub enum JournalError {
     },
 }
 
+// === impl JournalError ===
+
+impl JournalError {
+    /// Whether the same call may succeed later, see [`SegmentError::may_pass`].
+    pub fn may_pass(&self) -> bool {
+        match self {
+            Self::Segment(error) => error.may_pass(),
+            Self::Io { action, source, .. } => !action.starts_with("sync") && segment::may_pass(source),
+            Self::Record { .. } => false,
+        }
+    }
+}
+
 // === impl Durable ===
 
 impl Durable {
@@ -104,7 +117,7 @@ pub fn recovered(epoch: u64, position: &Position) -> Durable {
 impl Journal {
     /// Starts an owner's journal; its first record gets the sequence number `first`.
     pub fn create(dir: &Path, epoch: u64, first: u64) -> Result<Self, JournalError> {
-        let spare = Spare::create(dir.join(format!("{epoch}-spare-0.new")), SEGMENT_BYTES)?;
+        let spare = Spare::create(dir.join(format!("{epoch}-spare-0.new")), usual_bytes(dir))?;
         let writer = spare.start(segment_path(dir, epoch, 0), first)?;
         Ok(Self {
             dir: dir.to_owned(),
@@ -138,9 +151,13 @@ impl Journal {
         }
         let sequence = self.writer.stage(&[&self.buffer])?;
         if let Err(error) = self.writer.write() {
-            self.writer.cut()?;
+            let cut = self.writer.cut();
             self.writer.unstage();
-            return Err(error.into());
+            // Without room even for the zeros what is left stays: no whole frame, and the next one is written over it.
+            return match cut {
+                Err(cut) if !cut.may_pass() => Err(cut.into()),
+                _ => Err(error.into()),
+            };
         }
         self.written = Some((sequence, record.step.low, record.step.read));
         self.buffer.shrink_to(8 << 20);
@@ -156,6 +173,11 @@ impl Journal {
         Ok(self.receipt())
     }
 
+    /// The sync of a bug that tests switch on: after the receipt.
+    pub(crate) fn sync_late(&self) -> Result<(), JournalError> {
+        Ok(self.writer.sync()?)
+    }
+
     /// A receipt without a sync, for `FSYNC=never`.
     pub fn receipt(&mut self) -> Option<Durable> {
         let (sequence, low, read) = self.written.take()?;
@@ -167,14 +189,17 @@ impl Journal {
         while let Some((path, _)) = self.full.front().filter(|(_, last)| *last <= sequence) {
             let path = path.clone();
             let spare = self.dir.join(format!("{}-spare-{}.new", self.epoch, self.next_file));
-            self.next_file += 1;
-            let moved =
-                if self.spares.len() < 2 { std::fs::rename(&path, &spare) } else { std::fs::remove_file(&path) };
+            let moved = fault::point("journal::recycle").and_then(|()| match self.spares.len() < 2 {
+                true => std::fs::rename(&path, &spare),
+                false => std::fs::remove_file(&path),
+            });
             moved.map_err(|source| JournalError::Io { action: "recycle", path: path.clone(), source })?;
+            fault::pass("journal::recycled");
+            self.next_file += 1;
+            self.full.pop_front();
             if self.spares.len() < 2 {
                 self.spares.push(Spare::reuse(spare)?);
             }
-            self.full.pop_front();
         }
         Ok(())
     }
@@ -187,7 +212,7 @@ impl Journal {
     fn roll(&mut self) -> Result<(), JournalError> {
         // A record that is written and not synced would be out of the next sync's reach.
         self.writer.sync()?;
-        let size = size_for(self.buffer.len(), SEGMENT_BYTES);
+        let size = size_for(self.buffer.len(), usual_bytes(&self.dir));
         let at = self.spares.iter().position(|spare| spare.size() >= size);
         let spare = match at {
             Some(at) => self.spares.swap_remove(at),
@@ -200,6 +225,10 @@ impl Journal {
         self.full.push_back((old.into_path(), next - 1));
         Ok(())
     }
+}
+
+fn usual_bytes(dir: &Path) -> u64 {
+    fault::segment_bytes(&segment_path(dir, 0, 0), SEGMENT_BYTES)
 }
 
 fn segment_path(dir: &Path, epoch: u64, n: u64) -> PathBuf {

@@ -17,6 +17,7 @@ use cap_std::{ambient_authority, fs::Dir};
 
 use crate::{
     committer::files,
+    condemned::Condemned,
     decode::{Decoder, RecordedGaps},
     ending::Ending,
     event::{Entry, Event, Key},
@@ -57,6 +58,8 @@ pub struct Lane {
     pub event_max: usize,
     /// What a recording knows by gap records alone.
     pub gaps: Arc<RecordedGaps>,
+    /// What must not be processed.
+    pub condemned: Arc<Condemned>,
     /// What plugins made beyond what came in, on its way to the files.
     pub surplus: Arc<Window>,
     /// The last batch of this lane that a checkpoint covers.
@@ -77,6 +80,8 @@ struct Running {
     /// Keys with held events and when they must be flushed.
     held: HashMap<Key, Instant>,
     batch: u64,
+    /// The sentences that were looked at.
+    sentenced: u64,
     /// Surplus of the slices that are not handed over yet.
     surplus: usize,
     heartbeat: Arc<Heartbeat>,
@@ -93,7 +98,7 @@ impl Lane {
         self.chain.set_heartbeat(Arc::clone(&heartbeat));
         let decoder = Decoder::new(self.event_max).with_gaps(Arc::clone(&self.gaps));
         let (keys, held) = (HashMap::new(), HashMap::new());
-        let running = Running { lane: self, root, decoder, keys, held, batch: 0, surplus: 0, heartbeat };
+        let running = Running { lane: self, root, decoder, keys, held, batch: 0, sentenced: 0, surplus: 0, heartbeat };
         running.work(&entries, &slices);
     }
 }
@@ -119,6 +124,7 @@ impl Running {
                 Err(RecvTimeoutError::Disconnected) => open = false,
             }
             self.batch += 1;
+            self.condemn(&mut touched);
             for key in touched {
                 if self.process(&key, false, &mut decided, slices).is_break() {
                     return self.heartbeat.idle();
@@ -146,7 +152,10 @@ impl Running {
             match self.decoder.decode(entry) {
                 Ok(item) => {
                     let key = item.event.key.clone();
-                    self.queue(key, touched).push_event(item, now);
+                    match self.lane.condemned.sentence(item.event.id) {
+                        Some(sentence) => self.queue(key, touched).push_condemned(item.event, sentence),
+                        None => self.queue(key, touched).push_event(item, now),
+                    }
                 }
                 Err(refused) => match refused.gap.as_ref().map(|gap| gap.key.clone()) {
                     Some(key) => self.queue(key, touched).push_refused(*refused, size),
@@ -159,6 +168,20 @@ impl Running {
             }
         }
         count
+    }
+
+    /// Looks for events that wait and were condemned meanwhile.
+    fn condemn(&mut self, touched: &mut Vec<Key>) {
+        let condemned = &self.lane.condemned;
+        let version = condemned.version();
+        if std::mem::replace(&mut self.sentenced, version) == version {
+            return;
+        }
+        for queue in self.keys.values_mut() {
+            if queue.condemn(|id| condemned.sentence(id)) && !std::mem::replace(&mut queue.touched, true) {
+                touched.push(queue.key.clone());
+            }
+        }
     }
 
     fn queue(&mut self, key: Key, touched: &mut Vec<Key>) -> &mut KeyQueue {
@@ -205,6 +228,11 @@ impl Running {
                         render::push_refused(&mut slice, refused, size, &self.lane.metrics);
                     }
                 }
+                Ahead::Condemned => {
+                    if let Some((event, sentence)) = queue.pop_condemned() {
+                        render::push_condemned(&mut slice, queue, &event, sentence, &self.lane.metrics);
+                    }
+                }
                 Ahead::Events { count, full, last } => {
                     let events = queue.events(count);
                     let task = queue.task();
@@ -214,13 +242,22 @@ impl Running {
                         self.heartbeat.beat();
                         let seen = self.lane.host.wait_changed(0, Duration::ZERO);
                         match self.lane.chain.process(&chain_slice) {
-                            Ok(outcome) => break outcome,
+                            Ok(outcome) => break Some(outcome),
+                            // What blocks is to go: then the plugins have another chance.
+                            Err(_) if events.iter().any(|event| self.lane.condemned.sentence(event.id).is_some()) => {
+                                self.lane.host.lift_stops();
+                                break None;
+                            }
                             Err(blocked) => {
                                 if wait_for_plugins(&self.lane, &self.heartbeat, &blocked, seen).is_break() {
                                     return ControlFlow::Break(());
                                 }
                             }
                         }
+                    };
+                    let Some(outcome) = outcome else {
+                        queue.condemn(|id| self.lane.condemned.sentence(id));
+                        continue;
                     };
                     if outcome.outcomes.is_empty() {
                         if full && !must {

@@ -9,12 +9,13 @@
 //!                                                                        client ◄── http ◄── reader ◄───┘
 //! ```
 //!
-//! In reading order: [`event`] and [`json`] are the vocabulary; [`source`] brings entries, [`reading`] notes them in the
+//! In reading order: [`event`] and [`json`] are the vocabulary, [`folder`]s are made to last; [`source`] brings entries, [`reading`] notes them in the
 //! [`position`] and [`route`]s them; a [`lane`] [`decode`]s, runs the [`plugin`] chain and renders the [`layout`] into a
 //! [slices](mod@slice); the [`committer`] makes slices durable in the [`journal`], publishes, applies, checkpoints. [`owner`] holds these
 //! together for one ownership of the stream, [`recover`] brings the files up to the journal before it, [`ending`] says how it
-//! ends. [`reader`] and [`http`] are the read side, [`service`] wires everything. [`client`] asks a running service; [`author`] is
+//! ends, [`suspicion`] of which entry a process died, [`condemned`] what must not run any more. [`reader`] and [`http`] are the read side, [`service`] wires everything. [`client`] asks a running service, [`dlq`] handles dead letters on the stream itself; [`author`] is
 //! an author's desk, which runs plugins and recordings on the same path without one; [`trust`] is whose signatures count.
+//! [`fault`] names the steps at which a test makes all this fail.
 //!
 //! What is not there:
 //! * Nothing but the journal makes a [`journal::Durable`], and nothing else can be published.
@@ -23,6 +24,7 @@
 //! * No id from inside a payload becomes a path: paths are made of [`event::Id`]s and declared names, beneath a root handle.
 
 pub mod event;
+pub mod folder;
 pub mod json;
 
 pub mod position;
@@ -42,9 +44,13 @@ pub mod slice;
 pub mod committer;
 pub mod journal;
 
+pub mod condemned;
 pub mod ending;
 pub mod owner;
 pub mod recover;
+pub mod suspicion;
+
+pub mod fault;
 
 pub mod http;
 pub mod ingest;
@@ -62,6 +68,7 @@ pub mod author;
 pub mod cli;
 pub mod client;
 pub mod demo;
+pub mod dlq;
 pub mod doctor;
 pub mod publish;
 pub mod verify;

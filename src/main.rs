@@ -8,7 +8,7 @@ use task_logger::{
     cli::{self, Action, PluginCommand},
     client::{self, ClientError, Target},
     config::{self, Config, Input},
-    demo, doctor, plugin, publish,
+    demo, dlq, doctor, plugin, publish,
     service::Service,
     shutdown::{self, Signals},
     telemetry, verify,
@@ -59,6 +59,7 @@ fn main() -> ExitCode {
         Action::Verify(what) => {
             Ok(verify::run(&config, &what, out).unwrap_or_else(|error| failed(&error, error.exit_code())))
         }
+        Action::Dlq(command) => dlq::run(&config, &command, out).map_err(Into::into),
         Action::Replay(replay) => author::replay(config, &replay, out).map_err(Into::into),
     };
     done.unwrap_or_else(|error| failed(&*error, ExitCode::FAILURE))

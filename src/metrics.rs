@@ -63,6 +63,10 @@ pub struct DataPath {
     pub apply: Histogram,
     /// [`CHECKPOINT_SECONDS`].
     pub checkpoint: Histogram,
+    /// [`LETTERS_BYTES`].
+    pub letters_bytes: Gauge,
+    /// [`LETTERS_FULL`].
+    pub letters_full: Gauge,
     /// [`HELD_EVENTS`].
     pub held: Gauge,
     /// [`NO_REDACTOR`].
@@ -174,6 +178,8 @@ impl DataPath {
             publish: histogram!(PUBLISH_SECONDS),
             apply: histogram!(APPLY_SECONDS),
             checkpoint: histogram!(CHECKPOINT_SECONDS),
+            letters_bytes: gauge!(LETTERS_BYTES),
+            letters_full: gauge!(LETTERS_FULL),
             held: gauge!(HELD_EVENTS),
             no_redactor: gauge!(NO_REDACTOR),
         }

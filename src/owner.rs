@@ -3,7 +3,7 @@
 
 use std::{
     fs::File,
-    io,
+    io::{self, Write},
     path::{Path, PathBuf},
     sync::{Arc, Mutex, atomic::AtomicU64, mpsc::sync_channel},
     thread::JoinHandle,
@@ -20,24 +20,26 @@ use crate::{
         publish::Publishing,
         table::Table,
     },
+    condemned::{Condemned, Hearing, Sentence},
     config::Config,
     decode::RecordedGaps,
     ending::{Cause, Ending},
     event::StreamId,
-    journal::{self, Journal, JournalError},
+    journal::{self, Journal, JournalError, replay::Checkpoint, segment},
     lane::Lane,
     metrics::DataPath,
     plugin::PluginHost,
-    position::Tracker,
+    position::{Position, Tracker},
     reading::Reading,
-    recover::{self, RecoverError},
+    recover::{self, RecoverError, Recovered},
     source::{OwnRequest, Owned, SourceError, Stream},
     status::{Role, Status},
+    suspicion::Suspicion,
     window::Window,
 };
 
 /// How often a standby asks for the stream.
-const ASK_EVERY: Duration = Duration::from_millis(500);
+const ASK_EVERY: Duration = Duration::from_millis(250);
 /// Batches of entries on their way to a lane. Their bytes are bounded by the window; this is the bound of their number.
 const LANE_QUEUE: usize = 16_384;
 /// Batches of slices on their way to the committer.
@@ -84,6 +86,23 @@ enum StartError {
     Thread(#[source] io::Error),
 }
 
+// === impl StartError ===
+
+impl StartError {
+    /// Whether the next try may succeed: there was no room in the files, or no permission.
+    fn may_pass(&self) -> bool {
+        match self {
+            Self::State { source, .. } => segment::may_pass(source),
+            Self::Recover(RecoverError::Journal(error)) | Self::Journal(error) => error.may_pass(),
+            Self::Recover(RecoverError::Files(error)) | Self::Files(error) => error.may_pass(),
+            Self::Source(error) | Self::Recover(RecoverError::Dead(error)) => {
+                matches!(error, SourceError::Io { .. }) && !error.is_fatal()
+            }
+            Self::Thread(_) => false,
+        }
+    }
+}
+
 // === impl Owner ===
 
 impl Owner {
@@ -92,10 +111,22 @@ impl Owner {
         while !stop.is_draining() {
             let ended = self.own(stop);
             self.status.set_blocked("owner", None);
+            self.status.set_blocked("dead_letters", None);
+            self.status.set_blocked("suspicion", None);
+            self.status.set_notice("careful", None);
             match ended {
                 Ok(Some(Cause::Fatal(why))) => return Some(why),
                 Ok(Some(Cause::Lost(why))) if !stop.is_draining() => tracing::warn!(why, "ownership lost; standing by"),
                 Ok(_) => {}
+                Err(StartError::Source(error @ SourceError::LettersFull { .. })) => {
+                    tracing::warn!("{error}; trying again");
+                    self.status.set_blocked("dead_letters", Some(error.to_string()));
+                }
+                Err(error) if error.may_pass() => {
+                    let error = describe(error);
+                    tracing::error!(error, "files cannot be written; trying again");
+                    self.status.set_blocked("start", Some(error));
+                }
                 Err(StartError::Source(error)) if !error.is_fatal() => {
                     tracing::warn!(error = describe(error), "stream cannot be reached; trying again");
                     self.status.set_blocked("stream", Some("the stream cannot be reached".into()));
@@ -118,6 +149,7 @@ impl Owner {
             state_id: state_id(&dir).map_err(|source| StartError::State { path: dir.clone(), source })?,
             holds_local_lock: lock.is_some(),
             chain_digest: self.host.chain_digest(),
+            state_dir: Some(dir.clone()),
         };
         let Some(owned) = self.stream.try_own(&request)? else {
             self.stand_by();
@@ -127,11 +159,16 @@ impl Owner {
         self.status.set_blocked("standby", None);
         tracing::info!(epoch = owned.epoch, stream = self.stream.describe(), "owning the stream");
         let lease = Arc::clone(&owned.lease);
-        let ended = match self.session(stop, &dir, owned) {
+        let ended = match self.session(stop, &dir, owned, request.epoch_min, lock.is_some()) {
             // A successor that took over while we started has moved our files away.
             Err(error) if !lease.is_held() => Ok(Some(Cause::Lost(describe(error)))),
             ended => ended,
         };
+        // What the threads of this ownership said of themselves ends with them.
+        for part in ["plugins", "read", "disk", "publish", "suspicion"] {
+            self.status.set_blocked(part, None);
+        }
+        self.status.set_blocked("stream", Some("the stream is not owned".into()));
         lease.release();
         drop(lock);
         let role = Role { role: "standby", epoch: 0, stream: self.stream.describe() };
@@ -146,29 +183,71 @@ impl Owner {
         let role = Role { role: "standby", epoch: 0, stream: self.stream.describe() };
         self.status.role.store(Arc::new(role));
         self.status.set_blocked("stream", None);
+        self.status.set_blocked("start", None);
         self.status.set_blocked("standby", Some("another process owns the stream; this one stands by".into()));
     }
 
-    fn session(&self, stop: &Ending, dir: &Path, owned: Owned) -> Result<Option<Cause>, StartError> {
-        let Owned { epoch, lease, mut reader, mut publisher } = owned;
+    /// Says what cannot be known without the journal of earlier owners.
+    fn note_loss(&self, recovered: &Recovered, epoch: u64, position: &Position) {
+        let why = match &recovered.old {
+            Some(why) => format!("the journal is an old copy ({why})"),
+            None if recovered.position.is_none() && epoch > 1 && position.low > StreamId::MIN => {
+                "the journal is gone".to_owned()
+            }
+            None => return,
+        };
+        let low = position.low;
+        tracing::error!(%low, "{why}: what was in flight up to here may be missing; `task-logger verify` tells");
+        let notice = format!("{why}: went on at {low}; what was in flight then may be missing");
+        self.status.set_notice("journal", Some(notice));
+    }
+
+    fn session(
+        &self,
+        stop: &Ending,
+        dir: &Path,
+        owned: Owned,
+        known_epoch: u64,
+        holds_lock: bool,
+    ) -> Result<Option<Cause>, StartError> {
+        let Owned { epoch, lease, mut reader, mut publisher, desk } = owned;
         let config = &self.config;
         let name = self.stream.state_name();
         let mut files = TaskFiles::open(&config.logs_dir, &name, epoch, open_files_max())?;
-        let recovered = recover::recover(dir, epoch, &mut files, |dead| publisher.bury(dead, true));
+        // Elsewhere than in our own log anybody may move the position; an owner that this journal knows nothing of is a sign that
+        // it was one of us.
+        let published = reader.published()?.filter(|published| published.is_ours || epoch > known_epoch + 1);
+        let published = published.map(|published| published.low);
+        let recovered = recover::recover(dir, epoch, &mut files, published, |dead| publisher.bury(dead, true));
         let recovered = recovered.map_err(|error| match error {
             RecoverError::Dead(error) => StartError::Source(error),
             error => error.into(),
         })?;
-        if let Some(position) = &recovered.position {
-            publisher.publish(&journal::recovered(epoch, position))?;
-        }
         let position = reader.start(recovered.position.as_ref())?;
+        match &recovered.position {
+            Some(recovered) if *recovered == position => publisher.publish(&journal::recovered(epoch, recovered))?,
+            // The group's or another incarnation's: no record tells of its holes.
+            _ => {
+                let sequence = recovered.next_sequence - 1;
+                Checkpoint { epoch, sequence, position: position.clone() }.write(dir)?;
+            }
+        }
         if recovered.position.is_none() && position.high > StreamId::MIN {
             recover::note_beginning(dir, position.high)
                 .map_err(|source| StartError::State { path: dir.to_owned(), source })?;
         }
+        let condemned = Arc::new(Condemned::new(position.low));
+        let suspicion = Suspicion::begin(dir, &position, holds_lock)
+            .map_err(|source| StartError::State { path: dir.to_owned(), source })?;
+        if let Some((id, deaths)) = suspicion.poison() {
+            tracing::error!(%id, deaths, "the process died of this entry each time that it ran alone: it becomes a dead letter");
+            condemned.condemn(id, Sentence::poison(deaths));
+        }
+        let suspicion = Arc::new(suspicion);
+        self.note_loss(&recovered, epoch, &position);
         let role = Role { role: "owner", epoch, stream: self.stream.describe() };
         self.status.role.store(Arc::new(role));
+        self.status.set_blocked("start", None);
 
         let ending = Arc::new(Ending::default());
         let window = Arc::new(Window::new(config.read_window));
@@ -185,7 +264,7 @@ impl Owner {
         let (done_in, done) = sync_channel(1);
         let committer = Committer {
             journal: Journal::create(dir, epoch, recovered.next_sequence)?,
-            table: Table::new(files.sibling("t")?),
+            table: Table::settled(files.sibling("t")?),
             position,
             tracker: Arc::clone(&tracker),
             fsync: config.fsync,
@@ -204,6 +283,7 @@ impl Owner {
             state_dir: dir.to_owned(),
             epoch,
             progress: Arc::clone(&progress),
+            status: Arc::clone(&self.status),
             metrics: Arc::clone(&self.metrics),
             lease: Arc::clone(&lease),
             ending: Arc::clone(&ending),
@@ -220,6 +300,7 @@ impl Owner {
         };
         let publishing = Publishing {
             publisher,
+            condemned: Arc::clone(&condemned),
             status: Arc::clone(&self.status),
             metrics: Arc::clone(&self.metrics),
             ending: Arc::clone(&ending),
@@ -229,7 +310,8 @@ impl Owner {
         for (number, checkpointed) in checkpointed.iter().enumerate() {
             let (entries_in, entries) = sync_channel(LANE_QUEUE);
             reading_lanes.push(entries_in);
-            lanes.push((self.lane(number, checkpointed, &surplus, &ending), entries, slices_in.clone()));
+            let lane = self.lane(number, checkpointed, &surplus, &condemned, &ending);
+            lanes.push((lane, entries, slices_in.clone()));
         }
         let reading = Reading {
             reader,
@@ -240,10 +322,13 @@ impl Owner {
             lanes: reading_lanes,
             lost: slices_in,
             batch: config.batch,
+            suspicion: Arc::clone(&suspicion),
             status: Arc::clone(&self.status),
             metrics: Arc::clone(&self.metrics),
             ending: Arc::clone(&ending),
         };
+
+        let hearing = Hearing { desk, condemned, ending: Arc::clone(&ending) };
 
         let mut threads = Threads { ending: Arc::clone(&ending), all: Vec::new() };
         threads.spawn("committer", move || committer.run(slices))?;
@@ -254,20 +339,40 @@ impl Owner {
             threads.spawn("lane", move || lane.run(entries, slices))?;
         }
         threads.spawn("reader", move || reading.run())?;
+        threads.spawn("hearing", move || hearing.run())?;
 
         while !stop.is_draining() && !ending.is_over() {
             stop.wait(Duration::from_millis(100));
+            if !lease.is_held() {
+                // The threads find out when what they wait for has timed out; whoever asks should not wait as long.
+                self.status.set_blocked("stream", Some("the lease cannot be renewed".into()));
+                ending.lost("the lease ran out");
+            }
+        }
+        if stop.is_draining() {
+            suspicion.stopping();
         }
         ending.drain();
         threads.join();
+        if !ending.has_panicked() {
+            suspicion.ended();
+        }
         lease.release();
         Ok(ending.cause())
     }
 
-    fn lane(&self, number: usize, checkpointed: &Arc<AtomicU64>, surplus: &Arc<Window>, ending: &Arc<Ending>) -> Lane {
+    fn lane(
+        &self,
+        number: usize,
+        checkpointed: &Arc<AtomicU64>,
+        surplus: &Arc<Window>,
+        condemned: &Arc<Condemned>,
+        ending: &Arc<Ending>,
+    ) -> Lane {
         Lane {
             number,
             surplus: Arc::clone(surplus),
+            condemned: Arc::clone(condemned),
             chain: self.host.lane(),
             host: Arc::clone(&self.host),
             logs_dir: self.config.logs_dir.clone(),
@@ -295,7 +400,7 @@ impl Threads {
         let guarded = move || {
             if std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)).is_err() {
                 // Nothing is known of what it held: exit and recover from the journal.
-                ending.fatal(format!("thread {panicking} panicked"));
+                ending.panicked(&panicking);
             }
         };
         match std::thread::Builder::new().name(name.to_owned()).spawn(guarded) {
@@ -339,20 +444,29 @@ fn lock(dir: &Path) -> io::Result<Option<File>> {
 fn state_id(dir: &Path) -> io::Result<String> {
     let path = dir.join("id");
     loop {
-        match std::fs::read_to_string(&path) {
-            Ok(id) if !id.is_empty() => return Ok(id),
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {
-                let temp = dir.join(format!("id-{:016x}.new", fastrand::u64(..)));
-                std::fs::write(&temp, format!("{:032x}", fastrand::u128(..)))?;
-                // Of two processes that make one at once the first wins, for both.
-                let linked = std::fs::hard_link(&temp, &path);
-                std::fs::remove_file(&temp)?;
-                match linked {
-                    Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
-                    _ => {}
-                }
+        // After a power loss the name may stand there without its text.
+        let torn = match std::fs::read(&path) {
+            Ok(id) if id.len() == 32 && id.is_ascii() && !id.contains(&0) => {
+                return Ok(String::from_utf8_lossy(&id).into_owned());
             }
+            Ok(_) => true,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => false,
+            Err(error) => return Err(error),
+        };
+        let temp = dir.join(format!("id-{:016x}.new", fastrand::u64(..)));
+        let mut file = File::create_new(&temp)?;
+        file.write_all(format!("{:032x}", fastrand::u128(..)).as_bytes())?;
+        file.sync_all()?;
+        if torn {
+            std::fs::rename(&temp, &path)?;
+            continue;
+        }
+        // Of two processes that make one at once the first wins, for both.
+        let linked = std::fs::hard_link(&temp, &path);
+        std::fs::remove_file(&temp)?;
+        match linked {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+            _ => {}
         }
     }
 }

@@ -133,6 +133,8 @@ pub struct States(Vec<(Arc<str>, Arc<str>)>);
 pub struct Decided {
     /// One for each event from the first on; the events after them are held and come again.
     pub outcomes: Vec<Outcome>,
+    /// For each of them, how often the plugin was asked about the event that dropped it or of which it is dead; 1 for others.
+    pub tries: Vec<u32>,
     /// What the deciding calls asked for; commits together with the outcomes.
     pub effects: Effects,
     /// The generation that decided.
@@ -290,6 +292,11 @@ impl PluginHost {
         if let Some(watcher) = &*self.watcher.lock().unwrap_or_else(PoisonError::into_inner) {
             watcher.wake();
         }
+    }
+
+    /// Gives plugins that stopped reading another chance: the event on which they failed is gone.
+    pub fn lift_stops(&self) {
+        self.live.lift_stops();
     }
 
     /// Ends and joins the host's threads. To be called when no lane runs any more: without the ticker a guest's time does

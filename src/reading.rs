@@ -10,13 +10,15 @@ use crate::{
     committer::{describe, lock_tracker},
     ending::Ending,
     event::{Entry, StreamId, charge},
+    fault,
     metrics::DataPath,
     plugin::PluginHost,
     position::{Position, Tracker},
     route::{Envelope, lane_of},
     slice::Slice,
-    source::{Batch, Lease, Reader, Want},
+    source::{Batch, Lease, Reader, SourceError, Want},
     status::Status,
+    suspicion::{Mode, Suspicion},
     window::Window,
 };
 
@@ -24,6 +26,12 @@ use crate::{
 const WAIT: Duration = Duration::from_millis(500);
 /// First and longest pause after a failed read, each with up to as much again at random.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(3));
+
+/// How often a stop is looked for while an entry runs alone.
+const ALONE_WAIT: Duration = Duration::from_millis(20);
+/// Between two tries to note which entry runs.
+const NOTE_RETRY: Duration = Duration::from_secs(1);
+const CAREFUL: &str = "the process died twice without getting on: entries run one at a time until it is known of which";
 
 /// What the reader works with.
 pub struct Reading {
@@ -43,6 +51,8 @@ pub struct Reading {
     pub lost: SyncSender<Vec<Slice>>,
     /// `MAX_BATCH_SIZE`.
     pub batch: usize,
+    /// Whether entries must run one at a time.
+    pub suspicion: Arc<Suspicion>,
     /// To say why nothing moves.
     pub status: Arc<Status>,
     /// Counters.
@@ -70,7 +80,8 @@ impl Reading {
             if bytes == 0 {
                 continue;
             }
-            match self.reader.read(Want { count: self.batch, bytes }, WAIT) {
+            let read = fault::point("read::before").map_err(SourceError::interrupted);
+            match read.and_then(|()| self.reader.read(Want { count: self.batch, bytes }, WAIT)) {
                 Ok(batch) => {
                     if pause != BACKOFF.0 {
                         self.status.set_blocked("read", None);
@@ -94,6 +105,9 @@ impl Reading {
 
     /// Sends a batch's entries to their lanes; `None` when a lane is gone.
     fn hand_on(&mut self, batch: Batch) -> Option<()> {
+        if !batch.entries.is_empty() {
+            fault::pass("read::after");
+        }
         if let Some(position) = batch.restarted {
             return self.restart(&position);
         }
@@ -113,13 +127,70 @@ impl Reading {
         if let Some(added) = batch.added {
             lock_tracker(&self.tracker).set_read(added);
         }
+        match self.suspicion.mode() {
+            Mode::Calm => self.route(batch.entries, &batch.repeated),
+            Mode::Wary => {
+                if let Some(last) = batch.entries.last().map(|entry| entry.id) {
+                    let low = lock_tracker(&self.tracker).low();
+                    self.noted(|suspicion| suspicion.taken(last, low))?;
+                }
+                self.route(batch.entries, &batch.repeated)
+            }
+            Mode::Careful => {
+                self.status.set_notice("careful", Some(CAREFUL.to_owned()));
+                for entry in batch.entries {
+                    self.alone(entry, &batch.repeated)?;
+                }
+                if self.suspicion.mode() != Mode::Careful {
+                    self.status.set_notice("careful", None);
+                }
+                Some(())
+            }
+        }
+    }
+
+    /// Runs one entry with its id noted, and waits until nothing of it is in flight; `None` when it is time to stop.
+    fn alone(&mut self, entry: Entry, repeated: &[StreamId]) -> Option<()> {
+        let (id, low) = (entry.id, lock_tracker(&self.tracker).low());
+        self.noted(|suspicion| suspicion.in_hand(id, low))?;
+        self.route(vec![entry], repeated)?;
+        while !self.window.wait_empty(ALONE_WAIT) {
+            if self.ending.is_draining() {
+                return None;
+            }
+        }
+        self.suspicion.passed(id);
+        Some(())
+    }
+
+    /// Notes something durably before anything goes on; `None` when it is time to stop.
+    fn noted(&self, note: impl Fn(&Suspicion) -> std::io::Result<()>) -> Option<()> {
+        while let Err(error) = note(&self.suspicion) {
+            tracing::error!(%error, "cannot note in STATE_DIR which entry runs; trying again");
+            self.status.set_blocked("suspicion", Some("STATE_DIR cannot be written".into()));
+            self.ending.wait(NOTE_RETRY);
+            if self.ending.is_draining() {
+                return None;
+            }
+        }
+        self.status.set_blocked("suspicion", None);
+        Some(())
+    }
+
+    /// Notes entries in the position and sends each to its lane, but those whose effect is committed; `None` when a lane is gone.
+    fn route(&mut self, entries: Vec<Entry>, committed: &[StreamId]) -> Option<()> {
         let mut routed: Vec<Vec<Entry>> = vec![Vec::new(); self.lanes.len()];
-        let mut bytes = 0;
+        let (mut bytes, mut repeated) = (0, Vec::new());
         {
             let mut tracker = lock_tracker(&self.tracker);
-            for entry in batch.entries {
+            for entry in entries {
                 if !tracker.take(entry.id) {
                     self.metrics.duplicate.increment(1);
+                    continue;
+                }
+                if committed.binary_search(&entry.id).is_ok() {
+                    self.metrics.duplicate.increment(1);
+                    repeated.push(entry.id);
                     continue;
                 }
                 bytes += charge(entry.size());
@@ -131,6 +202,9 @@ impl Reading {
             }
         }
         self.window.take(bytes);
+        if !repeated.is_empty() {
+            self.close(repeated)?;
+        }
         for (lane, entries) in self.lanes.iter().zip(routed) {
             if !entries.is_empty() {
                 lane.send(entries).ok()?;
@@ -139,14 +213,18 @@ impl Reading {
         Some(())
     }
 
-    /// Closes holes whose entries are gone.
+    /// Closes entries that leave nothing: they are gone, or what they leave stands there.
     fn close(&self, ids: Vec<StreamId>) -> Option<()> {
         self.lost.send(vec![Slice::closing(ids)]).ok()
     }
 
     /// The stream was replaced: waits until all in flight is committed, then begins anew.
     fn restart(&mut self, position: &Position) -> Option<()> {
-        tracing::error!(incarnation = position.incarnation, "the stream's ids went backwards; reading it anew");
+        tracing::error!(
+            incarnation = position.incarnation,
+            from = %position.high,
+            "the stream is not the one that was read so far: it was flushed, restored, or failed over; reading on where they part"
+        );
         while lock_tracker(&self.tracker).open() > 0 {
             if self.ending.is_draining() {
                 return None;

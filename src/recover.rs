@@ -2,8 +2,9 @@
 //! segments removed. Only files named in replayed records are ever cut, and only beyond their journaled end.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashSet},
     path::{Path, PathBuf},
+    time::{SystemTime, UNIX_EPOCH},
 };
 
 use crate::{
@@ -12,6 +13,7 @@ use crate::{
         table::Table,
     },
     event::{Key, StreamId},
+    fault, folder,
     journal::{
         JournalError,
         record::{Change, FileName, FileOp},
@@ -45,11 +47,45 @@ pub struct Recovered {
     pub position: Option<Position>,
     /// Sequence number of the next record.
     pub next_sequence: u64,
+    /// Why the journal that was there was not used, when it was an old copy.
+    pub old: Option<String>,
 }
 
 /// Highest epoch that a state folder knows of.
 pub fn epoch_of(state_dir: &Path) -> Result<u64, RecoverError> {
     Ok(Found::look(state_dir)?.epoch)
+}
+
+/// Why a journal is older than what was made with it, if it is: replayed over files that have gone on since, it would take lines
+/// away. `published` is a position that only an owner of this stream can have published.
+fn is_old(found: &Found, files: &TaskFiles, published: Option<StreamId>) -> Result<Option<String>, RecoverError> {
+    let mut position = found.checkpoint.as_ref().map(|checkpoint| checkpoint.position.clone()).unwrap_or_default();
+    let mut keys = HashSet::new();
+    let replayed = found.replay(|_, record| -> Result<(), RecoverError> {
+        position.apply(&record.step);
+        keys.extend(record.changes.into_iter().map(|change| change.key));
+        Ok(())
+    })?;
+    if replayed.records == 0 && found.checkpoint.is_none() {
+        return Ok(None);
+    }
+    if let Some(published) = published.filter(|published| *published > position.high) {
+        return Ok(Some(format!("it ends at {}, and the stream was published up to {published}", position.high)));
+    }
+    let last = replayed.next_sequence - 1;
+    for key in &keys {
+        if let Some(sequence) = files.state_sequence(key)?.filter(|sequence| *sequence > last) {
+            return Ok(Some(format!("it ends at record {last}, and {key} has the state of record {sequence}")));
+        }
+    }
+    Ok(None)
+}
+
+/// The first record of a journal that follows none that is known: above all that a lost one can have had, for `.state`s bear
+/// their numbers.
+fn first_sequence() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_micros()).unwrap_or(1)
 }
 
 /// Replays the journal into the files. With it every effect up to the returned position stands there, durably. `bury` copies the
@@ -59,9 +95,19 @@ pub fn recover(
     state_dir: &Path,
     epoch: u64,
     files: &mut TaskFiles,
+    published: Option<StreamId>,
     bury: impl FnOnce(&[DeadLetter]) -> Result<(), SourceError>,
 ) -> Result<Recovered, RecoverError> {
+    fault::pass("recover::begin");
     let found = Found::look(state_dir)?;
+    if let Some(why) = is_old(&found, files, published)? {
+        let aside = found.set_aside(state_dir, epoch)?;
+        tracing::error!(why, aside = %aside.display(), "the journal is an old copy and was set aside: going on from the published position");
+        return Ok(Recovered { position: None, next_sequence: first_sequence(), old: Some(why) });
+    }
+    if found.is_empty() {
+        return Ok(Recovered { position: None, next_sequence: first_sequence(), old: None });
+    }
     let mut replay = Replay {
         position: found.checkpoint.as_ref().map(|checkpoint| checkpoint.position.clone()),
         table: Table::new(files.sibling("r")?),
@@ -71,6 +117,10 @@ pub fn recover(
         waiting: Vec::new(),
     };
     let replayed = found.replay(|sequence, record| -> Result<(), RecoverError> {
+        if fault::mutated("mutation::no_replay") {
+            replay.position.get_or_insert_default().apply(&record.step);
+            return Ok(());
+        }
         replay.position.get_or_insert_default().apply(&record.step);
         for change in record.changes {
             replay.change(change, sequence)?;
@@ -81,26 +131,33 @@ pub fn recover(
             reason: note.reason,
             code: note.code,
             plugin: note.plugin,
-            attempts: 1,
+            attempts: note.attempts,
         }));
         Ok(())
     })?;
     for damage in &replayed.damage {
         tracing::error!(damage, "journal is damaged; what it held there is lost if the stream no longer has it");
     }
-    let Recovering { position, dead, cut } = replay.finish(replayed.next_sequence - 1)?;
+    let Recovering { mut position, dead, cut } = replay.finish(replayed.next_sequence - 1)?;
     if !dead.is_empty() {
+        fault::pass("recover::bury");
         bury(&dead).map_err(RecoverError::Dead)?;
     }
+    fault::pass("recover::checkpoint");
     if let Some(position) = &position {
         let checkpoint = Checkpoint { epoch, sequence: replayed.next_sequence - 1, position: position.clone() };
         checkpoint.write(state_dir)?;
     }
     found.remove(epoch)?;
+    fault::pass("recover::removed");
     if replayed.records > 0 {
         tracing::info!(records = replayed.records, cut, "journal replayed");
     }
-    Ok(Recovered { position, next_sequence: replayed.next_sequence })
+    if let Some(position) = position.as_mut().filter(|_| fault::mutated("mutation::watermark")) {
+        (position.low, position.above) = (position.high, 0);
+        position.holes.clear();
+    }
+    Ok(Recovered { position, next_sequence: replayed.next_sequence, old: None })
 }
 
 struct Replay<'f> {
@@ -138,20 +195,19 @@ impl Replay<'_> {
     }
 
     fn apply(&mut self) -> Result<(), RecoverError> {
-        let applied = self.files.apply(&self.waiting)?;
-        if applied.missing > 0 {
-            tracing::error!(bytes = applied.missing, "files are shorter than what was written to them");
-        }
+        self.files.apply(&self.waiting)?;
         self.waiting.clear();
         Ok(())
     }
 
     fn finish(mut self, sequence: u64) -> Result<Recovering, RecoverError> {
         self.apply()?;
+        fault::pass("recover::applied");
         let mut cut = 0;
         for (key, ends) in std::mem::take(&mut self.ends) {
             cut += self.files.cut(&key, ends)?;
         }
+        fault::pass("recover::states");
         let states = self.table.take_dirty();
         if !states.is_empty() {
             self.files.store(&states, sequence)?;
@@ -176,8 +232,6 @@ pub fn beginning(state_dir: &Path) -> Option<StreamId> {
 /// A stream's state folder, made if missing, mode 0750.
 pub fn state_dir(root: &Path, state_name: &str) -> std::io::Result<PathBuf> {
     let dir = root.join(state_name);
-    let mut builder = std::fs::DirBuilder::new();
-    std::os::unix::fs::DirBuilderExt::mode(builder.recursive(true), 0o750);
-    builder.create(&dir)?;
+    folder::make(&dir, 0o750)?;
     Ok(dir)
 }

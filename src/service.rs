@@ -16,6 +16,7 @@ use crate::{
     committer::describe,
     config::Config,
     ending::Ending,
+    folder,
     http::{self, HttpParts, Limits, PluginView},
     metrics::{self, DataPath, Recorder, SyncFailures},
     owner::Owner,
@@ -121,9 +122,7 @@ impl Service {
         };
         let (listener, address) = listen(address).map_err(|source| ServiceError::Listen { address, source })?;
         for path in [&config.logs_dir, &config.state_dir] {
-            let mut builder = std::fs::DirBuilder::new();
-            std::os::unix::fs::DirBuilderExt::mode(builder.recursive(true), 0o750);
-            builder.create(path).map_err(|source| ServiceError::Folder { path: path.clone(), source })?;
+            folder::make(path, 0o750).map_err(|source| ServiceError::Folder { path: path.clone(), source })?;
         }
         let stream = open_stream(&config)?;
         let host = PluginHost::start(
@@ -216,8 +215,12 @@ impl Service {
                         status.backlog.store(Arc::new(view_of(&backlog, &status)));
                     }
                     Err(error) => {
+                        let why = match &error {
+                            SourceError::Io { .. } => "the stream takes no events",
+                            _ => "the stream cannot be asked",
+                        };
                         tracing::debug!(error = describe(error), "cannot see how much the stream holds");
-                        status.set_blocked("backlog", Some("the stream cannot be asked".into()));
+                        status.set_blocked("backlog", Some(why.into()));
                     }
                 }
                 stop.wait(LOOK_EVERY);
@@ -227,10 +230,15 @@ impl Service {
     }
 }
 
-fn open_stream(config: &Config) -> Result<Arc<dyn Stream>, ServiceError> {
+/// The stream that the settings name.
+pub(crate) fn open_stream(config: &Config) -> Result<Arc<dyn Stream>, SourceError> {
+    let letters = config.letters;
     match RedisConfig::of(config) {
-        Some(redis) => Ok(Arc::new(RedisStream::new(redis)?)),
-        None => Ok(Arc::new(EmbeddedStream::open(&config.stream_dir, &config.stream, config.event_max)?)),
+        Some(redis) => Ok(Arc::new(RedisStream::new(redis)?.with_letters(letters))),
+        None => {
+            let stream = EmbeddedStream::open(&config.stream_dir, &config.stream, config.event_max)?;
+            Ok(Arc::new(stream.with_letters(letters)))
+        }
     }
 }
 

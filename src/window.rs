@@ -40,6 +40,12 @@ impl Window {
         self.limit.saturating_sub(*used)
     }
 
+    /// Waits at most `timeout` until nothing is in flight; whether that is so.
+    pub fn wait_empty(&self, timeout: Duration) -> bool {
+        let waited = self.freed.wait_timeout_while(self.lock(), timeout, |used| *used > 0);
+        *waited.unwrap_or_else(PoisonError::into_inner).0 == 0
+    }
+
     /// Bytes in flight.
     pub fn used(&self) -> usize {
         *self.lock()

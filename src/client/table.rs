@@ -8,7 +8,7 @@ use super::terminal;
 const CELL_MAX: usize = 80;
 
 /// Rows that are printed a page at a time under one header.
-pub(super) struct Table {
+pub(crate) struct Table {
     rows: Vec<Vec<String>>,
     widths: Vec<usize>,
 }
@@ -16,16 +16,16 @@ pub(super) struct Table {
 // === impl Table ===
 
 impl Table {
-    pub(super) fn new(header: &[&str]) -> Self {
+    pub(crate) fn new(header: &[&str]) -> Self {
         Self { rows: vec![header.iter().map(|name| (*name).to_owned()).collect()], widths: Vec::new() }
     }
 
-    pub(super) fn row(&mut self, cells: Vec<String>) {
+    pub(crate) fn row(&mut self, cells: Vec<String>) {
         self.rows.push(cells.iter().map(|cell| terminal::one_line(cell, CELL_MAX)).collect());
     }
 
     /// Prints the rows since the last call. Later pages keep the widths of the first.
-    pub(super) fn print(&mut self, out: &mut dyn Write) -> io::Result<()> {
+    pub(crate) fn print(&mut self, out: &mut dyn Write) -> io::Result<()> {
         if self.widths.is_empty() {
             let columns = self.rows.iter().map(Vec::len).max().unwrap_or(0);
             let width =

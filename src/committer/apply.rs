@@ -10,7 +10,7 @@ use std::{
 };
 
 use super::{Committed, Progress, Synced, describe, files::TaskFiles};
-use crate::{ending::Ending, metrics::DataPath, source::Lease, status::Status, window::Window};
+use crate::{ending::Ending, fault, metrics::DataPath, source::Lease, status::Status, window::Window};
 
 /// Shortest time between two applies.
 const BATCH: Duration = Duration::from_millis(20);
@@ -19,7 +19,7 @@ const HEAVY_BATCH: Duration = Duration::from_millis(100);
 const HEAVY_BYTES: usize = 256 << 10;
 /// A batch is applied when it holds this many bytes of the window.
 const BATCH_BYTES: usize = 8 << 20;
-/// First and longest pause before a full disk is tried again.
+/// First and longest pause before files that could not be written are tried again.
 const FULL_BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
 
 /// What the applier works with.
@@ -65,9 +65,11 @@ impl Applying {
                 }
             }
             last = Instant::now();
+            fault::pass("apply::begin");
             if !self.apply(&commits) {
                 return;
             }
+            fault::pass("apply::done");
             self.metrics.apply.record(last.elapsed());
         }
     }
@@ -81,9 +83,6 @@ impl Applying {
             match self.files.apply(commits.iter().flat_map(|commit| &commit.record.changes)) {
                 Ok(applied) => {
                     self.metrics.files_created.increment(applied.created);
-                    if applied.missing > 0 {
-                        tracing::error!(bytes = applied.missing, "files are shorter than what was written to them");
-                    }
                     self.status.set_blocked("files", None);
                     self.window.give(commits.iter().map(|commit| commit.bytes).sum());
                     self.surplus.give(commits.iter().map(|commit| commit.surplus).sum());
@@ -92,14 +91,15 @@ impl Applying {
                     }
                     return true;
                 }
-                Err(error) if error.is_full() => {
-                    tracing::error!(error = describe(error), "task files cannot be written; trying again");
-                    self.status.set_blocked("files", Some("no space for task files".into()));
+                Err(error) if error.may_pass() => {
+                    let error = describe(error);
+                    tracing::error!(error, "task files cannot be written; trying again");
+                    self.status.set_blocked("files", Some(error));
                     self.ending.wait(pause);
                     pause = (pause * 2).min(FULL_BACKOFF.1);
                     if self.ending.is_draining() {
                         // The journal has it: the next start applies it.
-                        self.ending.lost("stopped while the disk is full");
+                        self.ending.lost("stopped while task files cannot be written");
                     }
                 }
                 Err(error) => {

@@ -11,8 +11,12 @@ use std::{
 
 use super::{Progress, describe, files::TaskFiles};
 use crate::{
-    ending::Ending, event::Key, journal::replay::Checkpoint, metrics::DataPath, position::Position, source::Lease,
+    ending::Ending, event::Key, fault, journal::replay::Checkpoint, metrics::DataPath, position::Position,
+    source::Lease, status::Status,
 };
+
+/// Pause before one that could not be written is tried again.
+const RETRY: Duration = Duration::from_secs(1);
 
 /// A checkpoint to make.
 #[derive(Debug)]
@@ -35,6 +39,8 @@ pub struct Checkpointing {
     pub epoch: u64,
     /// How far the files are.
     pub progress: Arc<Progress>,
+    /// To say why nothing moves.
+    pub status: Arc<Status>,
     /// Counters.
     pub metrics: Arc<DataPath>,
     /// The ownership.
@@ -59,9 +65,10 @@ impl Checkpointing {
             loop {
                 match self.make(&job) {
                     Ok(()) => break,
-                    Err(Failed::Full(error)) => {
+                    Err(Failed::Passing(error)) => {
                         tracing::error!(error, "checkpoint cannot be written; trying again");
-                        self.ending.wait(Duration::from_secs(1));
+                        self.status.set_blocked("checkpoint", Some(error));
+                        self.ending.wait(RETRY);
                         if self.ending.is_draining() {
                             return;
                         }
@@ -69,6 +76,8 @@ impl Checkpointing {
                     Err(Failed::Fatal(error)) => return self.ending.failed(&*self.lease, error),
                 }
             }
+            self.status.set_blocked("checkpoint", None);
+            fault::pass("checkpoint::done");
             self.metrics.checkpoint.record(started.elapsed());
             if done.send(job.sequence).is_err() {
                 return;
@@ -77,19 +86,20 @@ impl Checkpointing {
     }
 
     fn make(&mut self, job: &Job) -> Result<(), Failed> {
-        self.files.store(&job.states, job.sequence).map_err(|error| match error.is_full() {
-            true => Failed::Full(describe(error)),
+        fault::pass("checkpoint::begin");
+        self.files.store(&job.states, job.sequence).map_err(|error| match error.may_pass() {
+            true => Failed::Passing(describe(error)),
             false => Failed::Fatal(describe(error)),
         })?;
         let checkpoint = Checkpoint { epoch: self.epoch, sequence: job.sequence, position: job.position.clone() };
-        checkpoint.write(&self.state_dir).map_err(|error| match super::is_full(&error) {
-            true => Failed::Full(describe(error)),
+        checkpoint.write(&self.state_dir).map_err(|error| match error.may_pass() {
+            true => Failed::Passing(describe(error)),
             false => Failed::Fatal(describe(error)),
         })
     }
 }
 
 enum Failed {
-    Full(String),
+    Passing(String),
     Fatal(String),
 }

@@ -4,21 +4,31 @@
 use std::{
     collections::HashMap,
     fs::File,
-    io::{self, Read, Write},
-    os::unix::fs::FileExt,
+    io::{self, Read},
+    os::unix::fs::{FileExt, MetadataExt},
     path::{Path, PathBuf},
 };
 
 use cap_std::{
     ambient_authority,
-    fs::{Dir, DirBuilder, DirBuilderExt, OpenOptions, OpenOptionsExt},
+    fs::{Dir, OpenOptions},
 };
 
+mod load;
+mod staging;
+
 use super::state_file::{self, Updated};
+pub use load::load;
+use staging::{Staging, make_dirs};
+
 use crate::{
     event::Key,
-    journal::record::{Change, FileName, FileOp},
-    layout::{self, STATE_FILE, WEBHOOKS_DIR, documents::Documents, key_state::KeyState},
+    fault, folder,
+    journal::{
+        record::{Change, FileName, FileOp},
+        segment::may_pass,
+    },
+    layout::{self, STATE_FILE, WEBHOOKS_DIR, documents::Documents},
     metrics,
 };
 
@@ -26,8 +36,6 @@ use crate::{
 const DIR_MODE: u32 = 0o750;
 /// A file's mode.
 const FILE_MODE: u32 = 0o640;
-/// How often the removal of a staging folder is tried while its owner goes on writing.
-const STAGING_TRIES: u32 = 1000;
 
 /// What went wrong with the files of `LOGS_DIR`.
 #[derive(Debug, thiserror::Error)]
@@ -55,11 +63,8 @@ pub struct TaskFiles {
     /// Kept open from the start on: `syncfs` reports errors since the handle was opened.
     root_file: File,
     logs_dir: PathBuf,
-    staging: Dir,
+    staging: Staging,
     epoch: u64,
-    /// Keeps the names of several users of one staging folder apart.
-    tag: &'static str,
-    staged: u64,
     open: HashMap<(Key, FileName), Handle>,
     open_max: usize,
     clock: u64,
@@ -75,15 +80,10 @@ struct Handle {
 // === impl FilesError ===
 
 impl FilesError {
-    /// Whether the same bytes may be written later: no space, quota.
-    pub fn is_full(&self) -> bool {
-        is_full(&self.source)
+    /// Whether the same call may succeed later: there was no room, or no permission. Never after a sync.
+    pub fn may_pass(&self) -> bool {
+        self.action != "sync" && may_pass(&self.source)
     }
-}
-
-/// Whether an error says that there is no room, which may change.
-pub fn is_full(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
 /// The directory of a key, relative to `LOGS_DIR`.
@@ -101,31 +101,19 @@ impl TaskFiles {
     /// removed: their owners can publish no static file any more.
     pub fn open(logs_dir: &Path, state_name: &str, epoch: u64, open_max: usize) -> Result<Self, FilesError> {
         let fail = |action| move |source| FilesError { action, path: logs_dir.to_owned(), source };
-        let mut builder = std::fs::DirBuilder::new();
-        std::os::unix::fs::DirBuilderExt::mode(builder.recursive(true), DIR_MODE);
-        builder.create(logs_dir).map_err(fail("create"))?;
+        folder::make(logs_dir, DIR_MODE).map_err(fail("create"))?;
         let root = Dir::open_ambient_dir(logs_dir, ambient_authority()).map_err(fail("open"))?;
         let root_file = File::open(logs_dir).map_err(fail("open"))?;
         let own = Path::new(layout::STATE_DIR).join(state_name);
         make_dirs(&root, &own).map_err(fail("create the state folder of"))?;
         let own = root.open_dir(&own).map_err(fail("open the state folder of"))?;
-        for entry in own.entries().map_err(fail("list the state folder of"))? {
-            let name = entry.map_err(fail("list the state folder of"))?.file_name();
-            if name.to_str().is_some_and(|name| name.starts_with("tmp-")) {
-                remove_staging(&own, &name).map_err(fail("remove old staging of"))?;
-            }
-        }
-        let staging = format!("tmp-{epoch}");
-        make_dirs(&own, Path::new(&staging)).map_err(fail("create staging of"))?;
-        let staging = own.open_dir(&staging).map_err(fail("open staging of"))?;
+        let staging = Staging::open(&own, epoch).map_err(fail("make staging of"))?;
         Ok(Self {
             root,
             root_file,
             logs_dir: logs_dir.to_owned(),
             staging,
             epoch,
-            tag: "a",
-            staged: 0,
             open: HashMap::new(),
             open_max,
             clock: 0,
@@ -140,10 +128,8 @@ impl TaskFiles {
             root: self.root.try_clone().map_err(fail)?,
             root_file: self.root_file.try_clone().map_err(fail)?,
             logs_dir: self.logs_dir.clone(),
-            staging: self.staging.try_clone().map_err(fail)?,
+            staging: self.staging.sibling(tag).map_err(fail)?,
             epoch: self.epoch,
-            tag,
-            staged: 0,
             open: HashMap::new(),
             open_max: self.open_max,
             clock: 0,
@@ -196,6 +182,7 @@ impl TaskFiles {
                 Kind::Whole => self.replace(key, run.file, &join(&run.parts), applied)?,
                 Kind::Gone => self.remove(key, run.file)?,
             }
+            fault::pass("apply::between");
         }
         let model = changes.iter().rev().find_map(|change| change.documents.as_ref());
         if let (Key::Task(id), Some(model)) = (key, model) {
@@ -216,50 +203,58 @@ impl TaskFiles {
         parts: &[&bytes::Bytes],
         applied: &mut Applied,
     ) -> Result<(), FilesError> {
-        let clock = self.clock;
         let at = (key.clone(), name.clone());
-        if !self.open.contains_key(&at) {
-            let (file, length) = self.open_for_append(key, name, applied)?;
-            if length < offset {
-                // Someone cut or removed the file: what is left of the hole is a blank line that readers pass over.
-                applied.missing += offset - length;
-                file.write_all_at(b"\n", offset - 1).map_err(|error| self.failed("write", key, name, error))?;
-            }
-            self.open.insert(at.clone(), Handle { file, used: clock });
-        }
-        let Some(handle) = self.open.get_mut(&at) else { return Ok(()) };
-        handle.used = clock;
-        let written = match parts {
-            [one] => handle.file.write_all_at(one, offset),
-            many => handle.file.write_all_at(&join(many), offset),
+        let failed = |this: &Self, error| this.failed("write", key, name, error);
+        let mut file = match self.open.remove(&at) {
+            Some(handle) => handle.file,
+            None => self.open_for_append(key, name, applied)?,
         };
-        written.map_err(|error| self.failed("write", key, name, error))
+        let mut there = file.metadata().map_err(|error| failed(self, error))?;
+        if there.nlink() == 0 {
+            // Removed under our handle: what is written to that one nobody sees.
+            file = self.open_for_append(key, name, applied)?;
+            there = file.metadata().map_err(|error| failed(self, error))?;
+        }
+        if there.len() < offset {
+            // Someone cut or removed the file: what is left of the hole is a blank line that readers pass over.
+            let (path, bytes) = (self.logs_dir.join(dir_of(key)).join(&**name), offset - there.len());
+            tracing::error!(path = %path.display(), bytes, "file is shorter than what was written to it: lines are lost");
+            applied.missing += bytes;
+            file.write_all_at(b"\n", offset - 1).map_err(|error| failed(self, error))?;
+        }
+        let joined;
+        let bytes = match parts {
+            [one] => &one[..],
+            many => {
+                joined = join(many);
+                &joined
+            }
+        };
+        let written = fault::point("apply::append")
+            .and_then(|()| fault::halves("apply::part", bytes, |part, at| file.write_all_at(part, offset + at)));
+        written.map_err(|error| failed(self, error))?;
+        self.open.insert(at, Handle { file, used: self.clock });
+        Ok(())
     }
 
-    fn open_for_append(
-        &mut self,
-        key: &Key,
-        name: &FileName,
-        applied: &mut Applied,
-    ) -> Result<(File, u64), FilesError> {
+    fn open_for_append(&mut self, key: &Key, name: &FileName, applied: &mut Applied) -> Result<File, FilesError> {
         let path = dir_of(key).join(&**name);
         let mut options = OpenOptions::new();
         options.write(true);
-        let opened = match self.root.open_with(&path, &options) {
+        let opened = match fault::point("apply::open").and_then(|()| self.root.open_with(&path, &options)) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 // Made in staging and moved: a paused owner that wakes cannot bring back what its successor moved away.
                 self.make_dir(key)?;
                 applied.created += 1;
-                let temp = self.stage(b"").map_err(|error| self.failed("stage", key, name, error))?;
-                let renamed = self.staging.rename(&temp, &self.root, &path);
-                renamed.map_err(|error| self.failed("create", key, name, error))?;
+                let temp = self.staging.write(b"").map_err(|error| self.failed("stage", key, name, error))?;
+                self.staging
+                    .publish(&temp, &self.root, &path)
+                    .map_err(|error| self.failed("create", key, name, error))?;
                 self.root.open_with(&path, &options)
             }
             opened => opened,
         };
-        let file = opened.map_err(|error| self.failed("open", key, name, error))?.into_std();
-        let length = file.metadata().map_err(|error| self.failed("inspect", key, name, error))?.len();
-        Ok((file, length))
+        Ok(opened.map_err(|error| self.failed("open", key, name, error))?.into_std())
     }
 
     /// Writes a file whole: staged and renamed, so that readers see the old or the new one.
@@ -271,37 +266,30 @@ impl TaskFiles {
         let path = dir_of(key).join(&**name);
         let fresh = !self.root.try_exists(&path).map_err(|error| self.failed("inspect", key, name, error))?;
         applied.created += u64::from(fresh);
-        let temp = self.stage(bytes).map_err(|error| self.failed("stage", key, name, error))?;
-        match self.staging.rename(&temp, &self.root, &path) {
+        let temp = self.staging.write(bytes).map_err(|error| self.failed("stage", key, name, error))?;
+        match self.staging.publish(&temp, &self.root, &path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 // The directory was removed since it was made.
                 self.make_dir(key)?;
-                self.staging.rename(&temp, &self.root, &path)
+                let temp = self.staging.write(bytes).map_err(|error| self.failed("stage", key, name, error))?;
+                self.staging.publish(&temp, &self.root, &path)
             }
             done => done,
         }
         .map_err(|error| self.failed("publish", key, name, error))
     }
 
-    fn stage(&mut self, bytes: &[u8]) -> io::Result<String> {
-        self.staged += 1;
-        let name = format!("{}{}", self.tag, self.staged);
-        let mut options = OpenOptions::new();
-        options.write(true).create(true).truncate(true).mode(FILE_MODE);
-        self.staging.open_with(&name, &options)?.write_all(bytes)?;
-        Ok(name)
-    }
-
     fn remove(&mut self, key: &Key, name: &FileName) -> Result<(), FilesError> {
         self.open.remove(&(key.clone(), name.clone()));
-        match self.root.remove_file(dir_of(key).join(&**name)) {
+        match fault::point("apply::remove").and_then(|()| self.root.remove_file(dir_of(key).join(&**name))) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(self.failed("remove", key, name, error)),
             _ => Ok(()),
         }
     }
 
     fn make_dir(&mut self, key: &Key) -> Result<(), FilesError> {
-        make_dirs(&self.root, &dir_of(key)).map_err(|error| self.failed("create", key, "", error))?;
+        let made = fault::point("apply::mkdir").and_then(|()| make_dirs(&self.root, &dir_of(key)));
+        made.map_err(|error| self.failed("create", key, "", error))?;
         self.dirs.insert(key.clone(), self.clock);
         Ok(())
     }
@@ -316,7 +304,8 @@ impl TaskFiles {
                 opened => opened.map_err(|error| self.failed("open", key, &name, error))?,
             };
             if file.metadata().map_err(|error| self.failed("inspect", key, &name, error))?.len() > length {
-                file.set_len(length).map_err(|error| self.failed("cut", key, &name, error))?;
+                let done = fault::point("recover::cut").and_then(|()| file.set_len(length));
+                done.map_err(|error| self.failed("cut", key, &name, error))?;
                 cut += 1;
             }
         }
@@ -336,44 +325,54 @@ impl TaskFiles {
         Ok(bytes)
     }
 
-    /// A key's state as the last checkpoint left it; made anew from the files where `.state` is missing or damaged.
-    pub fn load(&self, key: &Key) -> Result<KeyState, FilesError> {
-        let (state, unusable) =
-            load(&self.root, key).map_err(|error| self.failed("load the state of", key, "", error))?;
-        if let Some(unusable) = unusable {
-            tracing::warn!(key = %key, state = unusable, "state of a key is made anew from its files; plugin state is lost");
-        }
-        Ok(state)
-    }
-
     /// Writes `.state`s of the journal's record `sequence`, then everything of `LOGS_DIR`'s file system to disk. A power loss
     /// on the way leaves the old states or the new ones.
     pub fn store(&mut self, states: &[(Key, Vec<u8>)], sequence: u64) -> Result<(), FilesError> {
-        let mut renames = Vec::new();
+        let mut staged = Vec::new();
+        let stored = self.store_staged(states, sequence, &mut staged);
+        if stored.is_err() {
+            staged.iter().for_each(|(temp, ..)| self.staging.remove(temp));
+        }
+        stored
+    }
+
+    fn store_staged<'s>(
+        &mut self,
+        states: &'s [(Key, Vec<u8>)],
+        sequence: u64,
+        staged: &mut Vec<(String, &'s Key, PathBuf)>,
+    ) -> Result<(), FilesError> {
         for (key, bytes) in states {
             let path = dir_of(key).join(STATE_FILE);
             let updated = state_file::update(&self.root, &path, self.epoch, sequence, bytes)
                 .map_err(|error| self.failed("write", key, STATE_FILE, error))?;
             if let Updated::New(file) = updated {
-                let temp = self.stage(&file).map_err(|error| self.failed("stage", key, STATE_FILE, error))?;
-                renames.push((temp, key, path));
+                let temp = self.staging.write(&file).map_err(|error| self.failed("stage", key, STATE_FILE, error))?;
+                staged.push((temp, key, path));
             }
         }
         self.sync()?;
-        if renames.is_empty() {
+        if staged.is_empty() {
             return Ok(());
         }
-        for (temp, key, path) in renames {
+        for (temp, key, path) in &*staged {
             self.make_dir(key)?;
-            let renamed = self.staging.rename(&temp, &self.root, &path);
-            renamed.map_err(|error| self.failed("publish", key, STATE_FILE, error))?;
+            self.staging
+                .publish(temp, &self.root, path)
+                .map_err(|error| self.failed("publish", key, STATE_FILE, error))?;
+            fault::pass("checkpoint::state_renamed");
         }
         self.sync()
     }
 
     /// Syncs the whole file system: one call where thousands of files are dirty. A failure must end the process.
     pub fn sync(&self) -> Result<(), FilesError> {
-        let synced = rustix::fs::syncfs(&self.root_file).map_err(io::Error::from).inspect_err(metrics::sync_failed);
+        let synced = (|| {
+            fault::point("checkpoint::syncfs")?;
+            rustix::fs::syncfs(&self.root_file)?;
+            fault::point("checkpoint::synced")
+        })()
+        .inspect_err(metrics::sync_failed);
         synced.map_err(|source| FilesError { action: "sync", path: self.logs_dir.clone(), source })
     }
 
@@ -423,58 +422,4 @@ fn join(parts: &[&bytes::Bytes]) -> Vec<u8> {
     let mut all = Vec::with_capacity(parts.iter().map(|part| part.len()).sum());
     parts.iter().for_each(|part| all.extend_from_slice(part));
     all
-}
-
-/// Removes an old owner's staging folder; it may still be writing into it.
-fn remove_staging(own: &Dir, name: &std::ffi::OsStr) -> io::Result<()> {
-    let mut tries = 0;
-    loop {
-        match own.remove_dir_all(name) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound && !own.try_exists(name)? => return Ok(()),
-            Err(error) if tries == STAGING_TRIES => return Err(error),
-            Err(_) => tries += 1,
-            Ok(()) => return Ok(()),
-        }
-    }
-}
-
-fn make_dirs(root: &Dir, path: &Path) -> io::Result<()> {
-    let mut builder = DirBuilder::new();
-    builder.recursive(true).mode(DIR_MODE);
-    root.create_dir_with(path, &builder)
-}
-
-/// Loads a key's state beneath an open `LOGS_DIR`; an empty one for a key that has no directory. Also says why it had to be
-/// made anew from the files, if it had to: right before a key's first checkpoint, a loss after it.
-pub fn load(root: &Dir, key: &Key) -> io::Result<(KeyState, Option<String>)> {
-    let dir = match root.open_dir(dir_of(key)) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok((KeyState::default(), None)),
-        opened => opened?,
-    };
-    let unusable = match state_file::read(&dir) {
-        Ok(None) => "damaged".to_owned(),
-        Ok(Some(bytes)) => match KeyState::from_bytes(&bytes) {
-            Ok(state) => return Ok((state, None)),
-            Err(error) => error.to_string(),
-        },
-        Err(error) if error.kind() == io::ErrorKind::NotFound => "none".to_owned(),
-        Err(error) => return Err(error),
-    };
-    let mut files = Vec::new();
-    for entry in dir.entries()? {
-        let entry = entry?;
-        if let Ok(name) = entry.file_name().into_string() {
-            files.push((name, entry.metadata()?.len()));
-        }
-    }
-    if files.is_empty() {
-        return Ok((KeyState::default(), None));
-    }
-    // A file that cannot be read is not one that is missing: made anew without it, the next write would replace it.
-    let read = |name: &str| match dir.read(name) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        read => read.map(Some),
-    };
-    let documents = Documents::from_files(read(layout::METADATA)?, read(layout::INPUT)?, read(layout::FINAL_RESULT)?);
-    Ok((KeyState::rebuilt(files, documents), Some(unusable)))
 }

@@ -243,6 +243,7 @@ impl Group {
             reason: letter.reason.clone(),
             code: letter.code.clone(),
             plugin: letter.plugin.clone(),
+            attempts: letter.attempts,
         };
         record.dead = self.dead.iter().map(note).collect();
         Ok((record, self.dead))

@@ -13,7 +13,7 @@ use std::{
 
 use cap_std::fs::{Dir, OpenOptions};
 
-use crate::layout::STATE_FILE;
+use crate::{fault, layout::STATE_FILE};
 
 const MAGIC: &[u8; 8] = b"tl-stat1";
 const FILE_HEADER: u64 = 16;
@@ -29,13 +29,13 @@ pub(super) enum Updated {
     New(Vec<u8>),
 }
 
-/// The body of the newest valid slot; `None` if there is none, and an error of kind `NotFound` without a file.
-pub(super) fn read(dir: &Dir) -> io::Result<Option<Vec<u8>>> {
+/// The newest valid slot's record and body; `None` if there is none, and an error of kind `NotFound` without a file.
+pub(super) fn read(dir: &Dir) -> io::Result<Option<(u64, Vec<u8>)>> {
     let file = dir.read(STATE_FILE)?;
     let Some(size) = slot_size(&file) else { return Ok(None) };
     let slots = file.get(FILE_HEADER as usize..).unwrap_or_default().chunks(size);
     let newest = slots.take(2).filter_map(check).max_by_key(|(sequence, _)| *sequence);
-    Ok(newest.map(|(_, body)| body.to_vec()))
+    Ok(newest.map(|(sequence, body)| (sequence, body.to_vec())))
 }
 
 /// Overwrites the older slot of the directory's file, if this epoch's owner made it.
@@ -53,9 +53,16 @@ pub(super) fn update(dir: &Dir, path: &std::path::Path, epoch: u64, sequence: u6
     let Some(size) = slot_size(&old).filter(|size| SLOT_HEADER + body.len() <= *size) else { return new() };
     let slots = old.get(FILE_HEADER as usize..).unwrap_or_default().chunks(size);
     let valid = slots.take(2).zip(0..).filter_map(|(slot, n)| Some((check(slot)?.0, n)));
-    // The newest valid slot is the one that the last checkpoint synced: it stays.
-    let Some((_, newest)) = valid.max() else { return new() };
-    file.write_all_at(&slot(sequence, body), at(1 - newest, size))?;
+    // The newest valid slot is the one that the last checkpoint synced: it stays. One of this very checkpoint is from a try that
+    // failed, and nothing has synced it.
+    let target = match valid.max() {
+        Some((newest, slot)) if newest == sequence => slot,
+        Some((_, newest)) => 1 - newest,
+        None => return new(),
+    };
+    fault::point("checkpoint::state")?;
+    let place = at(target, size);
+    fault::halves("checkpoint::state_part", &slot(sequence, body), |part, at| file.write_all_at(part, place + at))?;
     Ok(Updated::Done)
 }
 
@@ -140,7 +147,7 @@ mod tests {
         let before = dir.read(STATE_FILE).unwrap();
         assert!(!update_in(&dir, 3, b"three"));
         let after = dir.read(STATE_FILE).unwrap();
-        assert_eq!(read(&dir).unwrap().unwrap(), b"three");
+        assert_eq!(read(&dir).unwrap().unwrap().1, b"three");
         let changed: Vec<usize> = (0..after.len()).filter(|at| before.get(*at) != after.get(*at)).collect();
         // Any part of the write may reach the disk: all bytes up to each place, or all from it on.
         for &cut in &changed[1..] {
@@ -150,7 +157,7 @@ mod tests {
                     torn[at] = after[at];
                 }
                 dir.write(STATE_FILE, &torn).unwrap();
-                assert_eq!(read(&dir).unwrap().unwrap(), b"two, longer", "cut at {cut}");
+                assert_eq!(read(&dir).unwrap().unwrap().1, b"two, longer", "cut at {cut}");
             }
         }
     }
@@ -166,13 +173,27 @@ mod tests {
     }
 
     #[test]
+    fn a_second_try_leaves_the_synced_slot_alone() {
+        let temp = tempfile::tempdir().unwrap();
+        let dir = Dir::open_ambient_dir(temp.path(), ambient_authority()).unwrap();
+        assert!(update_in(&dir, 1, b"synced"));
+        let before = dir.read(STATE_FILE).unwrap();
+        let slot = before.len();
+        for _ in 0..3 {
+            assert!(!update_in(&dir, 2, b"tried"));
+            assert_eq!(dir.read(STATE_FILE).unwrap()[..slot], before[..]);
+        }
+        assert_eq!(read(&dir).unwrap().unwrap().1, b"tried");
+    }
+
+    #[test]
     fn a_state_that_grows_gets_a_new_file() {
         let temp = tempfile::tempdir().unwrap();
         let dir = Dir::open_ambient_dir(temp.path(), ambient_authority()).unwrap();
         for (sequence, size) in [(1, 10), (2, 1000), (3, 5000), (4, 6000), (5, 20_000), (6, 0)] {
             let body = vec![b'x'; size];
             update_in(&dir, sequence, &body);
-            assert_eq!(read(&dir).unwrap().unwrap(), body);
+            assert_eq!(read(&dir).unwrap().unwrap().1, body);
         }
         dir.write(STATE_FILE, b"something else").unwrap();
         assert!(read(&dir).unwrap().is_none());

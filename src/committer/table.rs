@@ -13,6 +13,8 @@ const KEYS_MAX: usize = 16_384;
 #[derive(Debug)]
 pub struct Table {
     files: TaskFiles,
+    /// Whether everything journaled stands in the files of keys that are not here.
+    settled: bool,
     keys: HashMap<Key, Entry>,
 }
 
@@ -29,9 +31,14 @@ pub struct Entry {
 }
 
 impl Table {
-    /// An empty table over `LOGS_DIR`.
+    /// An empty table over `LOGS_DIR`, for a replay.
     pub fn new(files: TaskFiles) -> Self {
-        Self { files, keys: HashMap::new() }
+        Self { files, settled: false, keys: HashMap::new() }
+    }
+
+    /// The same after it: what a key's `.state` says is held against its files.
+    pub fn settled(files: TaskFiles) -> Self {
+        Self { settled: true, ..Self::new(files) }
     }
 
     /// The files, to read what stands in them.
@@ -42,7 +49,7 @@ impl Table {
     /// A key's entry, loaded when it is not in memory.
     pub fn entry(&mut self, key: &Key) -> Result<&mut Entry, FilesError> {
         if !self.keys.contains_key(key) {
-            let state = self.files.load(key)?;
+            let state = if self.settled { self.files.load_settled(key)? } else { self.files.load(key)? };
             self.keys.insert(key.clone(), Entry { state, ..Entry::default() });
         }
         Ok(self.keys.entry(key.clone()).or_default())

@@ -15,7 +15,7 @@ use super::{
     table::{self, Kind, Setting, Unset},
     values,
 };
-use crate::{layout, trust::TrustedKeys};
+use crate::{layout, source::LetterPolicy, trust::TrustedKeys};
 
 /// Largest file that a secret is read from, in bytes.
 const SECRET_FILE_MAX: u64 = 64 * 1024;
@@ -88,6 +88,10 @@ pub fn resolve(input: &Input) -> Result<Config, Invalid> {
     let event_max = take.size("MAX_EVENT");
     let state_dir = take.optional("STATE_DIR", values::path).unwrap_or_else(|| logs_dir.join(layout::STATE_DIR));
     let cache_dir = take.optional("CACHE_DIR", values::path).unwrap_or_else(|| cache_dir_default(input));
+    let letters = LetterPolicy {
+        digest: take.or("DEAD_LETTER_PAYLOAD", values::payload, false),
+        bytes_max: take.size("DEAD_LETTER_MAX") as u64,
+    };
     let stream_dir = take.path("STREAM_DIR");
     let shutdown_grace = take.time("SHUTDOWN_GRACE");
     let log_json = take.or("LOG_FORMAT", values::format, false);
@@ -114,6 +118,7 @@ pub fn resolve(input: &Input) -> Result<Config, Invalid> {
         state_dir,
         cache_dir,
         stream_dir,
+        letters,
         api_token,
         url,
         shutdown_grace,

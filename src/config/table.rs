@@ -47,6 +47,8 @@ pub enum Kind {
     Format,
     /// When to sync.
     Fsync,
+    /// `full` or `digest`.
+    Payload,
     /// `none`, or manifest names split by commas.
     Names,
     /// minisign public keys and files that hold some, split by commas.
@@ -151,6 +153,18 @@ pub const SETTINGS: &[Setting] = &[
         Unset::Means("`task-logger` in `$XDG_CACHE_HOME` or `~/.cache`, else in the system's temp folder"),
         "Compiled plugins, private to the user",
     ),
+    setting(
+        "DEAD_LETTER_PAYLOAD",
+        Kind::Payload,
+        Unset::Is("full"),
+        "What a dead letter keeps of its entry: its fields, or their digest and size while the entry stays in the stream",
+    ),
+    setting(
+        "DEAD_LETTER_MAX",
+        Kind::Size(MIB, 1024 * 1024 * MIB),
+        Unset::Is("256MiB"),
+        "Bytes that the dead letters may take; when they do, nothing more is read until some are replayed or purged",
+    ),
     setting("STREAM_DIR", Kind::Path, Unset::Is("./data/stream"), "The embedded stream"),
     setting(
         "SHUTDOWN_GRACE",
@@ -222,6 +236,7 @@ impl Kind {
             Self::Level => "expected TRACE, DEBUG, INFO, WARNING, ERROR, CRITICAL or NOTSET".into(),
             Self::Format => "expected text or json".into(),
             Self::Fsync => "expected always, interval:MS with 1 to 60000 milliseconds, or never".into(),
+            Self::Payload => "expected full or digest".into(),
             Self::Names => "expected none, or names like `redact` ([a-z][a-z0-9-]{0,39}) split by commas".into(),
             Self::Keys => "expected minisign public keys (RW…) or files that hold some, split by commas".into(),
         }
@@ -242,6 +257,7 @@ impl Kind {
             Self::Level => "LEVEL",
             Self::Format => "FORMAT",
             Self::Fsync => "WHEN",
+            Self::Payload => "WHAT",
             Self::Names => "NAMES",
             Self::Keys => "KEYS",
         }

@@ -120,6 +120,15 @@ pub(super) fn fsync(text: &str) -> Option<Fsync> {
     }
 }
 
+/// Whether only a digest is kept.
+pub(super) fn payload(text: &str) -> Option<bool> {
+    match text.to_ascii_lowercase().as_str() {
+        "full" => Some(false),
+        "digest" => Some(true),
+        _ => None,
+    }
+}
+
 pub(super) fn names(text: &str) -> Option<Required> {
     if text.eq_ignore_ascii_case("none") {
         return Some(Required::None);

@@ -43,19 +43,19 @@ pub(super) fn look(report: &mut Report, config: &Config) {
     let mut folders = vec![
         folder("LOGS_DIR", config.logs_dir.as_path(), true, Private::No),
         folder("STATE_DIR", &config.state_dir, true, Private::No),
-        folder("CACHE_DIR", &config.cache_dir, false, Private::Written),
     ];
     if config.redis_url.is_none() {
         folders.push(folder("STREAM_DIR", &config.stream_dir, true, Private::Read));
     }
-    // Of folders on one file system one says it all.
-    let mut seen: Vec<(u64, bool)> = Vec::new();
+    folders.push(folder("CACHE_DIR", &config.cache_dir, false, Private::Written));
+    // Of folders on one file system the first says it all: those that must last come before the one that need not.
+    let mut seen: Vec<u64> = Vec::new();
     for folder in &folders {
         rights(report, folder);
         let place = existing(folder.path);
         let dev = fs::metadata(place).map_or(0, |meta| meta.dev());
-        if !seen.contains(&(dev, folder.lasting)) {
-            seen.push((dev, folder.lasting));
+        if !seen.contains(&dev) {
+            seen.push(dev);
             kind(report, folder, place);
             space(report, folder, place);
         }
@@ -166,11 +166,10 @@ fn space(report: &mut Report, folder: &Folder<'_>, place: &Path) {
     let used = found.f_blocks.saturating_sub(found.f_bfree).saturating_mul(found.f_frsize);
     let advice =
         "make room or enlarge it; when it is full nothing is lost, and reading stops until there is room again";
-    let level = match share(used, used.saturating_add(free)) {
-        _ if folder.lasting && free < FREE_MIN => Level::Fail,
-        taken => level_of(taken),
-    };
-    report.add("space", level, format!("{shown}: {} free", bytes(free)), if level == Level::Ok { "" } else { advice });
+    let taken = share(used, used.saturating_add(free));
+    let level = if folder.lasting && free < FREE_MIN { Level::Fail } else { level_of(taken) };
+    let text = format!("{shown}: {} free, {:.0} % taken", bytes(free), taken * 100.0);
+    report.add("space", level, text, if level == Level::Ok { "" } else { advice });
     // Some file systems make inodes as they are needed, and say 0.
     if found.f_files > 0 {
         let level = level_of(share(found.f_files.saturating_sub(found.f_favail), found.f_files));

@@ -21,7 +21,7 @@ use super::*;
 use crate::{
     event::StreamId,
     metrics,
-    source::{Backlog, Fields, OwnRequest, Owned, SourceError},
+    source::{Backlog, Fields, Letters, OwnRequest, Owned, SourceError},
 };
 
 mod bad_input;
@@ -59,6 +59,10 @@ impl Stream for AppendOnly {
     }
 
     fn backlog(&self) -> Result<Backlog, SourceError> {
+        Err(SourceError::Config("append only".to_owned()))
+    }
+
+    fn letters(&self) -> Result<Box<dyn Letters>, SourceError> {
         Err(SourceError::Config("append only".to_owned()))
     }
 

@@ -79,6 +79,8 @@ pub struct DeadNote {
     pub code: String,
     /// The plugin, if one was the reason.
     pub plugin: Option<String>,
+    /// How often it was tried.
+    pub attempts: u32,
 }
 
 impl FileOp {

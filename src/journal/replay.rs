@@ -13,7 +13,7 @@ use super::{
     record::Record,
     segment::{End, Scan, SegmentError, sync_dir},
 };
-use crate::position::Position;
+use crate::{fault, position::Position};
 
 const CHECKPOINT: &str = "checkpoint-";
 /// Ends the names of files that are not in use yet, or not any more.
@@ -88,12 +88,17 @@ impl Checkpoint {
             let mut bytes = serde_json::to_vec(self)?;
             let crc = crc32fast::hash(&bytes);
             writeln!(bytes, "\n{crc:08x}")?;
+            fault::point("checkpoint::write")?;
             let mut file = std::fs::File::create(&temp)?;
-            file.write_all(&bytes)?;
-            file.sync_all()?;
-            std::fs::rename(&temp, &path)
+            fault::halves("checkpoint::part", &bytes, |part, _| file.write_all(part))?;
+            Ok(file)
         })();
-        written.map_err(|source| JournalError::Io { action: "write", path, source })?;
+        let failed = |action| move |source| JournalError::Io { action, path: checkpoint_path(dir, self.epoch), source };
+        let file = written.map_err(failed("write"))?;
+        fault::point("checkpoint::sync").and_then(|()| file.sync_all()).map_err(failed("sync"))?;
+        let renamed = fault::point("checkpoint::rename").and_then(|()| std::fs::rename(&temp, &path));
+        renamed.map_err(failed("rename"))?;
+        fault::pass("checkpoint::renamed");
         Ok(sync_dir(dir)?)
     }
 }
@@ -129,6 +134,31 @@ impl Found {
         Ok(Self { epoch: epochs.max().unwrap_or(0), checkpoint, segments, leavings })
     }
 
+    /// Whether there never was a journal here, or all of it is gone.
+    pub fn is_empty(&self) -> bool {
+        self.checkpoint.is_none() && self.segments.is_empty()
+    }
+
+    /// Puts all of it into a folder beside, from where nothing reads it.
+    pub fn set_aside(self, dir: &Path, epoch: u64) -> Result<PathBuf, JournalError> {
+        let aside = dir.join(format!("aside-{epoch}"));
+        let fail = |path: &Path| {
+            let path = path.to_owned();
+            move |source| JournalError::Io { action: "set aside", path, source }
+        };
+        std::fs::create_dir_all(&aside).map_err(fail(&aside))?;
+        let leavings = self.leavings.into_iter().map(|(_, path)| path);
+        for path in self.segments.into_iter().map(|segment| segment.path).chain(leavings) {
+            let name = path.file_name().map(PathBuf::from).unwrap_or_default();
+            match std::fs::rename(&path, aside.join(name)) {
+                Err(source) if source.kind() != io::ErrorKind::NotFound => return Err(fail(&path)(source)),
+                _ => {}
+            }
+        }
+        sync_dir(dir)?;
+        Ok(aside)
+    }
+
     /// Hands every record above the checkpoint to `each`, in order.
     pub fn replay<E: From<JournalError>>(
         &self,
@@ -147,9 +177,19 @@ impl Found {
             }
         }
         let starts: Vec<(u64, u64)> = scans.iter().map(|(segment, first, _)| (segment.epoch, *first)).collect();
+        if let (None, Some((segment, first, _))) = (&self.checkpoint, scans.first()) {
+            // A journal's first record has a number of its own, and its first segment the number 0.
+            replayed.next_sequence = *first;
+            if segment.n > 0 {
+                replayed
+                    .damage
+                    .push(format!("{} is the first segment: those before it are missing", segment.path.display()));
+            }
+        }
         for (segment, first, mut scan) in scans {
             // Where the next epoch begins, this one was sealed.
             let sealed = starts.iter().filter(|(epoch, _)| *epoch > segment.epoch).map(|(_, first)| *first).min();
+            let sealed = sealed.filter(|_| !fault::mutated("mutation::no_seal"));
             if sealed.is_some_and(|sealed| first >= sealed) {
                 // Begun by a paused owner after it was replaced.
                 continue;
@@ -159,6 +199,7 @@ impl Found {
                 replayed.next_sequence = first;
             }
             for frame in scan.by_ref() {
+                fault::pass("recover::record");
                 let frame = frame.map_err(JournalError::from)?;
                 if sealed.is_some_and(|sealed| frame.sequence >= sealed) {
                     break;
@@ -186,7 +227,7 @@ impl Found {
     pub fn remove(self, epoch: u64) -> Result<(), JournalError> {
         let leavings = self.leavings.into_iter().filter(|(of, _)| *of < epoch).map(|(_, path)| path);
         for path in self.segments.into_iter().map(|segment| segment.path).chain(leavings) {
-            match std::fs::remove_file(&path) {
+            match fault::point("recover::remove").and_then(|()| std::fs::remove_file(&path)) {
                 // An owner that is being replaced gives its own files away, too.
                 Err(source) if source.kind() != io::ErrorKind::NotFound => {
                     return Err(JournalError::Io { action: "remove", path, source });

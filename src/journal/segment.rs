@@ -16,7 +16,7 @@ use std::{
 
 use rustix::fs::{CWD, RenameFlags};
 
-use crate::metrics;
+use crate::{fault, metrics};
 
 mod scan;
 #[cfg(test)]
@@ -84,6 +84,22 @@ pub enum SegmentError {
     },
 }
 
+// === impl SegmentError ===
+
+impl SegmentError {
+    /// Whether the same call may succeed later: there was no room, or no permission. Never after a sync.
+    pub fn may_pass(&self) -> bool {
+        matches!(self, Self::Io { action, source, .. } if !action.starts_with("sync") && may_pass(source))
+    }
+}
+
+/// Whether an error says what may change while nothing was done: no room, no quota, no permission, a file system that is
+/// read-only.
+pub fn may_pass(error: &io::Error) -> bool {
+    use io::ErrorKind::{PermissionDenied, QuotaExceeded, ReadOnlyFilesystem, StorageFull};
+    matches!(error.kind(), StorageFull | QuotaExceeded | PermissionDenied | ReadOnlyFilesystem)
+}
+
 /// The size that a segment must have to take a record of `body` bytes: `usual`, or more for a giant.
 pub fn size_for(body: usize, usual: u64) -> u64 {
     usual.max(FILE_HEADER + FRAME_HEADER + body as u64)
@@ -95,6 +111,16 @@ pub fn sync_dir(dir: &Path) -> Result<(), SegmentError> {
     done.map_err(|source| SegmentError::Io { action: "sync the directory", path: dir.to_owned(), source })
 }
 
+/// Makes what was written to a segment's file durable. Never again after it failed.
+pub fn sync(file: &File, path: &Path) -> io::Result<()> {
+    let synced = (|| {
+        fault::segment("sync", path)?;
+        file.sync_data()?;
+        fault::segment("synced", path)
+    })();
+    synced.inspect_err(metrics::sync_failed)
+}
+
 // === impl Spare ===
 
 impl Spare {
@@ -103,9 +129,11 @@ impl Spare {
     pub fn create(path: PathBuf, size: u64) -> Result<Self, SegmentError> {
         let fail = |source| SegmentError::Io { action: "create", path: path.clone(), source };
         let made = (|| {
+            fault::segment("create", &path)?;
             let file = OpenOptions::new().read(true).write(true).create(true).truncate(true).mode(0o640).open(&path)?;
             file.set_permissions(Permissions::from_mode(0o640))?;
             zero(&file, 0, size)?;
+            fault::segment("zeroed", &path)?;
             file.sync_all()?;
             Ok(file)
         })();
@@ -151,12 +179,23 @@ impl Spare {
         let Self { file, path: spare, size } = self;
         let salt = fastrand::u64(..);
         let begun = (|| {
+            fault::segment("start", &path)?;
             file.write_all_at(&file_header(salt, first_sequence), 0)?;
             // The old header must be gone before the file has a live name.
             file.sync_data()?;
+            fault::segment("rename", &path)?;
             rename_new(&spare, &path)
         })();
-        begun.map_err(|source| SegmentError::Io { action: "start the segment", path: path.clone(), source })?;
+        if let Err(source) = begun {
+            // It takes room that may be what is missing; if it stays, the next owner removes it.
+            drop(std::fs::remove_file(&spare));
+            return Err(SegmentError::Io { action: "start the segment", path, source });
+        }
+        fault::segment("renamed", &path).map_err(|source| SegmentError::Io {
+            action: "sync the directory of",
+            path: path.clone(),
+            source,
+        })?;
         sync_dir(path.parent().unwrap_or(Path::new(".")))?;
         Ok(SegmentWriter::at(file, path, salt, size, FILE_HEADER, first_sequence))
     }
@@ -217,6 +256,7 @@ impl SegmentWriter {
         }
         let (salt, tail, next) = (scan.salt(), scan.tail(), scan.next_sequence());
         let repaired = (|| {
+            fault::segment("repair", &path)?;
             let file = OpenOptions::new().read(true).write(true).open(&path)?;
             let size = file.metadata()?.len();
             let mut at = tail;
@@ -297,7 +337,13 @@ impl SegmentWriter {
     /// Writes what is staged at the tail with one positioned write. On failure the tail stays, and so does what is staged: the
     /// same bytes are written by the next call. Call [`SegmentWriter::cut`] when there may be none.
     pub fn write(&mut self) -> Result<(), SegmentError> {
-        let written = self.file.write_all_at(&self.staged, self.tail);
+        let written = (|| {
+            fault::segment("append", &self.path)?;
+            fault::segment_halves("part", &self.path, &self.staged, |part, at| {
+                self.file.write_all_at(part, self.tail + at)
+            })?;
+            fault::segment("written", &self.path)
+        })();
         written.map_err(|source| self.failed("write to", source))?;
         self.tail += self.staged.len() as u64;
         self.next += self.staged_frames;
@@ -311,6 +357,7 @@ impl SegmentWriter {
     /// Makes the last good end a clean one again after a failed write. What is staged stays staged.
     pub fn cut(&mut self) -> Result<(), SegmentError> {
         let cut = (|| {
+            fault::segment("cut", &self.path)?;
             let length = self.file.metadata()?.len();
             if length > self.size {
                 self.file.set_len(self.size)?;
@@ -321,10 +368,22 @@ impl SegmentWriter {
         cut.map_err(|source| self.failed("cut", source))
     }
 
+    /// Writes zeros where the next frame will stand, one with a body of so many bytes, to see whether it could.
+    pub fn touch(&self, body: usize) -> Result<(), SegmentError> {
+        let end = self.size.min(self.tail + FRAME_HEADER + body as u64);
+        let touched = (|| {
+            fault::segment("append", &self.path)?;
+            fault::segment("part", &self.path)?;
+            zero(&self.file, self.tail, end)?;
+            fault::segment("written", &self.path)
+        })();
+        touched.map_err(|source| self.failed("write to", source))
+    }
+
     /// Makes all that is written durable (fdatasync). After a failure nothing is known of it: never sync again, exit and
     /// recover from the file.
     pub fn sync(&self) -> Result<(), SegmentError> {
-        self.file.sync_data().inspect_err(metrics::sync_failed).map_err(|source| self.failed("sync", source))
+        sync(&self.file, &self.path).map_err(|source| self.failed("sync", source))
     }
 
     /// A second handle on the file, to sync it from another thread.

@@ -4,8 +4,9 @@
 use std::{collections::VecDeque, time::Instant};
 
 use crate::{
+    condemned::Sentence,
     decode::{Decoded, Refused},
-    event::{Event, Id, Key},
+    event::{Event, Id, Key, StreamId},
     json::Members,
     plugin::States,
 };
@@ -35,6 +36,7 @@ pub(crate) struct KeyQueue {
 enum Run {
     Events { events: Vec<Event>, members: Vec<Members>, arrived: Vec<Instant> },
     Refused(Box<(Refused, usize)>),
+    Condemned(Box<(Event, Sentence)>),
 }
 
 /// What comes next.
@@ -44,6 +46,8 @@ pub(crate) enum Ahead {
     Nothing,
     /// An entry that could not be decoded.
     Refused,
+    /// An event that no plugin may see.
+    Condemned,
     /// Events for one call.
     Events {
         /// How many.
@@ -84,10 +88,40 @@ impl KeyQueue {
         self.runs.push_back(Run::Refused(Box::new((refused, size))));
     }
 
+    pub(crate) fn push_condemned(&mut self, event: Event, sentence: Sentence) {
+        self.runs.push_back(Run::Condemned(Box::new((event, sentence))));
+    }
+
+    /// Takes events that are condemned out of those that wait; whether there are any.
+    pub(crate) fn condemn(&mut self, sentence: impl Fn(StreamId) -> Option<Sentence>) -> bool {
+        let is_condemned = |run: &Run| match run {
+            Run::Events { events, .. } => events.iter().any(|event| sentence(event.id).is_some()),
+            _ => false,
+        };
+        if !self.runs.iter().any(is_condemned) {
+            return false;
+        }
+        for run in std::mem::take(&mut self.runs) {
+            let Run::Events { events, members, arrived } = run else {
+                self.runs.push_back(run);
+                continue;
+            };
+            // What follows a condemned one begins a run of its own.
+            for ((event, members), arrived) in events.into_iter().zip(members).zip(arrived) {
+                match sentence(event.id) {
+                    Some(sentence) => self.push_condemned(event, sentence),
+                    None => self.push_event(Decoded { event, members }, arrived),
+                }
+            }
+        }
+        true
+    }
+
     pub(crate) fn ahead(&self) -> Ahead {
         let events = match self.runs.front() {
             None => return Ahead::Nothing,
             Some(Run::Refused(_)) => return Ahead::Refused,
+            Some(Run::Condemned(_)) => return Ahead::Condemned,
             Some(Run::Events { events, .. }) => events,
         };
         let (mut count, mut bytes) = (0, 0);
@@ -140,8 +174,18 @@ impl KeyQueue {
     pub(crate) fn pop_refused(&mut self) -> Option<(Refused, usize)> {
         match self.runs.pop_front()? {
             Run::Refused(refused) => Some(*refused),
-            events => {
-                self.runs.push_front(events);
+            other => {
+                self.runs.push_front(other);
+                None
+            }
+        }
+    }
+
+    pub(crate) fn pop_condemned(&mut self) -> Option<(Event, Sentence)> {
+        match self.runs.pop_front()? {
+            Run::Condemned(condemned) => Some(*condemned),
+            other => {
+                self.runs.push_front(other);
                 None
             }
         }
@@ -151,7 +195,7 @@ impl KeyQueue {
     pub(crate) fn waiting_since(&self) -> Option<Instant> {
         match self.runs.front()? {
             Run::Events { arrived, .. } => arrived.first().copied(),
-            Run::Refused(_) => None,
+            Run::Refused(_) | Run::Condemned(_) => None,
         }
     }
 }

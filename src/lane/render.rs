@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::queue::KeyQueue;
 use crate::{
+    condemned::Sentence,
     decode::{Gap, Refused},
     event::{Event, Id, Key, charge},
     json::Members,
@@ -43,31 +44,28 @@ pub(super) fn push_refused(slice: &mut Slice, refused: Refused, size: usize, met
 
 /// Takes the decided events off the queue and adds what they leave.
 pub(super) fn push_decided(slice: &mut Slice, queue: &mut KeyQueue, decided: Decided, metrics: &DataPath) {
-    let Decided { outcomes, effects, provenance } = decided;
+    let Decided { outcomes, tries, effects, provenance } = decided;
     for (plugin, state) in &effects.states {
         queue.states.set(Arc::clone(plugin), Arc::clone(state));
     }
     slice.effects = effects;
     slice.provenance = Some(provenance);
     let events = queue.pop_events(outcomes.len());
-    for ((event, members), outcome) in events.into_iter().zip(outcomes) {
+    for ((event, members), (outcome, attempts)) in events.into_iter().zip(outcomes.into_iter().zip(tries)) {
         slice.ids.push(event.id);
         slice.bytes += charge(event.size);
-        if let (Key::Flow(_), None, Some(task)) = (&queue.key, &queue.joined, &event.task) {
-            queue.joined = Some(task.clone());
-            slice.join = Some(task.clone());
-        }
-        // A flow's first task is its join for ever; a later event that names another is written there, and moves nothing.
-        let other = event.task.clone().filter(|task| match &queue.key {
-            Key::Task(_) => false,
-            Key::Flow(_) => queue.joined.as_ref() != Some(task),
-        });
+        join(slice, queue, &event);
+        let other = other_task(queue, &event);
         match outcome {
             Outcome::Pass => push_written(slice, other, &event, &event.data, &members, metrics),
             Outcome::Replace(data) => match Members::of(&data) {
                 Ok(members) => push_written(slice, other, &event, &data, &members, metrics),
                 // The host checks this; should it ever fail, nothing of the text may pass.
-                Err(_) => push_dead(slice, other, &event, "plugin_failed", "bad_data", None, metrics),
+                Err(_) => {
+                    let circumstances =
+                        Circumstances { reason: "plugin_failed", code: "bad_data", plugin: None, attempts: 1 };
+                    push_dead(slice, other, &event, circumstances, metrics);
+                }
             },
             Outcome::Drop { code, .. } => {
                 metrics.dropped.increment(1);
@@ -75,11 +73,44 @@ pub(super) fn push_decided(slice: &mut Slice, queue: &mut KeyQueue, decided: Dec
                 push_missing(slice, other, &event, &code);
             }
             Outcome::Dead { reason, plugin, code } => {
-                push_dead(slice, other, &event, reason, &code, Some(plugin.to_string()), metrics);
+                let circumstances = Circumstances { reason, code: &code, plugin: Some(&plugin), attempts };
+                push_dead(slice, other, &event, circumstances, metrics);
             }
         }
     }
     slice.surplus = slice.output().saturating_sub(slice.bytes);
+}
+
+/// Adds an event that no plugin may see: a dead letter and a gap record. It joins its flow all the same.
+pub(super) fn push_condemned(
+    slice: &mut Slice,
+    queue: &mut KeyQueue,
+    event: &Event,
+    sentence: Sentence,
+    metrics: &DataPath,
+) {
+    slice.ids.push(event.id);
+    slice.bytes += charge(event.size);
+    join(slice, queue, event);
+    let Sentence { reason, code, attempts } = sentence;
+    let circumstances = Circumstances { reason, code, plugin: None, attempts };
+    push_dead(slice, other_task(queue, event), event, circumstances, metrics);
+}
+
+/// A flow's first event that names a task joins it.
+fn join(slice: &mut Slice, queue: &mut KeyQueue, event: &Event) {
+    if let (Key::Flow(_), None, Some(task)) = (&queue.key, &queue.joined, &event.task) {
+        queue.joined = Some(task.clone());
+        slice.join = Some(task.clone());
+    }
+}
+
+/// A flow's first task is its join for ever; a later event that names another is written there, and moves nothing.
+fn other_task(queue: &KeyQueue, event: &Event) -> Option<Id> {
+    event.task.clone().filter(|task| match &queue.key {
+        Key::Task(_) => false,
+        Key::Flow(_) => queue.joined.as_ref() != Some(task),
+    })
 }
 
 fn push_written(
@@ -105,15 +136,22 @@ fn push_written(
     }
 }
 
+/// Of a death.
+struct Circumstances<'c> {
+    reason: &'c str,
+    code: &'c str,
+    plugin: Option<&'c str>,
+    attempts: u32,
+}
+
 fn push_dead(
     slice: &mut Slice,
     other: Option<Id>,
     event: &Event,
-    reason: &str,
-    code: &str,
-    plugin: Option<String>,
+    circumstances: Circumstances<'_>,
     metrics: &DataPath,
 ) {
+    let Circumstances { reason, code, plugin, attempts } = circumstances;
     metrics.dead(reason).increment(1);
     push_missing(slice, other, event, reason);
     slice.dead.push(DeadLetter {
@@ -122,8 +160,8 @@ fn push_dead(
         fields: None,
         reason: reason.to_owned(),
         code: code.to_owned(),
-        plugin,
-        attempts: 1,
+        plugin: plugin.map(str::to_owned),
+        attempts,
     });
 }
 

@@ -44,6 +44,10 @@ pub const DISK_USED: &str = "task_logger_disk_used_bytes";
 pub const DISK_TOTAL: &str = "task_logger_disk_total_bytes";
 /// Bytes free on the file system of `LOGS_DIR`.
 pub const DISK_FREE: &str = "task_logger_disk_free_bytes";
+/// Bytes that the dead letters take, as last looked at by the owner.
+pub const LETTERS_BYTES: &str = "task_logger_dead_letters_bytes";
+/// 1 while the dead letters take all that they may, so that nothing more is read.
+pub const LETTERS_FULL: &str = "task_logger_dead_letters_full";
 /// Events held by redactors.
 pub const HELD_EVENTS: &str = "task_logger_held_events";
 /// 1 while no redactor is in the chain.
@@ -70,7 +74,7 @@ pub use crate::event::KINDS;
 pub const BLOCKING_PARTS: [&str; 8] = ["backlog", "disk", "files", "plugins", "publish", "read", "standby", "stream"];
 
 /// The values of the `reason` label besides [`OTHER`].
-pub const DEAD_REASONS: [&str; 11] = [
+pub const DEAD_REASONS: [&str; 13] = [
     "bad_json",
     "not_an_object",
     "no_type",
@@ -82,6 +86,8 @@ pub const DEAD_REASONS: [&str; 11] = [
     "too_large",
     "plugin_failed",
     "refused",
+    "poison",
+    "operator",
 ];
 
 /// The label of everything that has no own one.
@@ -109,6 +115,8 @@ pub(super) fn describe() {
     describe_gauge!(DISK_USED, Unit::Bytes, "Bytes taken on the file system of LOGS_DIR");
     describe_gauge!(DISK_TOTAL, Unit::Bytes, "Size of the file system of LOGS_DIR");
     describe_gauge!(DISK_FREE, Unit::Bytes, "Bytes free on the file system of LOGS_DIR");
+    describe_gauge!(LETTERS_BYTES, Unit::Bytes, "Bytes that the dead letters take, as last looked at by the owner");
+    describe_gauge!(LETTERS_FULL, Unit::Count, "1 while the dead letters take all that they may: reading stops");
     describe_gauge!(HELD_EVENTS, Unit::Count, "Events held by redactors");
     describe_gauge!(NO_REDACTOR, Unit::Count, "1 while no redactor is in the chain");
     describe_gauge!(TASKS, Unit::Count, "Task folders in LOGS_DIR");

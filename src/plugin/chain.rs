@@ -69,7 +69,8 @@ struct Pass {
 enum Slot {
     /// In the chain, with new data if a plugin replaced it.
     Live(Option<String>),
-    Gone(Outcome),
+    /// With how often the plugin was asked about it.
+    Gone(Outcome, u32),
 }
 
 /// A plugin's part in a pass.
@@ -84,6 +85,8 @@ struct Asked {
 struct Answer {
     /// For the first events asked about; those after them are held if `held`, else there are none.
     decisions: Vec<Decision>,
+    /// For each of them, how often the plugin was asked about the event.
+    tries: Vec<u32>,
     held: bool,
     staged: Vec<Staged>,
 }
@@ -185,11 +188,13 @@ impl LaneChain {
         self.adopt(&current.generation);
         let mut decided = Decided {
             outcomes: Vec::with_capacity(slice.events.len()),
+            tries: Vec::with_capacity(slice.events.len()),
             effects: Effects::default(),
             provenance: Arc::clone(&current.generation.provenance),
         };
         if current.generation.plugins.is_empty() && current.generation.shadows.is_empty() {
             decided.outcomes.resize(slice.events.len(), Outcome::Pass);
+            decided.tries.resize(slice.events.len(), 1);
             return Ok(decided);
         }
         let live = Arc::clone(&self.live);
@@ -281,7 +286,7 @@ impl LaneChain {
                             states.get(plugin.name()).map_or_else(|| Arc::clone(&self.no_state), Arc::clone);
                         let mut budget = lock(&plugin.budget).clone();
                         let question = Question { at, plugin, task, flush };
-                        self.ask(&question, &inputs, &mut state, &mut budget, false)?
+                        self.ask(&question, &inputs, &mut state, &mut budget, (false, 0))?
                     }
                 };
                 if answer.held {
@@ -302,8 +307,8 @@ impl LaneChain {
                 }
                 let seen = views.len();
                 views.extend(View::at(&generation, at, true, &slots));
-                for (i, decision) in wanted.iter().zip(&mut answer.decisions) {
-                    apply(&mut slots[*i], plugin, decision);
+                for ((i, decision), tries) in wanted.iter().zip(&mut answer.decisions).zip(&answer.tries) {
+                    apply(&mut slots[*i], plugin, decision, *tries);
                 }
                 views.iter_mut().skip(seen).for_each(|view| view.came_to(&slots));
                 asked.push(Asked { plugin: at, answer });
@@ -320,6 +325,7 @@ impl LaneChain {
         event: &Event,
         error: &CallError,
         budget: &mut Budget,
+        tries: u32,
     ) -> Result<Answer, End> {
         let plugin = question.plugin;
         match self.live.runtime().sink() {
@@ -336,7 +342,7 @@ impl LaneChain {
         if plugin.is_redactor() && spent {
             return Err(End::Spent(question.at));
         }
-        Ok(Answer { decisions: vec![Decision::Failed(error.class)], ..Answer::default() })
+        Ok(Answer { decisions: vec![Decision::Failed(error.class)], tries: vec![tries], ..Answer::default() })
     }
 
     /// Writes redactors' failures into their shared budgets; if one is used up, nothing of the slice has happened.
@@ -387,11 +393,15 @@ impl LaneChain {
                 effects.annotations.extend(staged.annotation.map(|object| (Arc::clone(plugin.name()), object)));
             }
         }
-        decided.outcomes.extend(pass.slots.into_iter().map(|slot| match slot {
-            Slot::Live(None) => Outcome::Pass,
-            Slot::Live(Some(data)) => Outcome::Replace(data),
-            Slot::Gone(outcome) => outcome,
-        }));
+        for slot in pass.slots {
+            let (outcome, tries) = match slot {
+                Slot::Live(None) => (Outcome::Pass, 1),
+                Slot::Live(Some(data)) => (Outcome::Replace(data), 1),
+                Slot::Gone(outcome, tries) => (outcome, tries),
+            };
+            decided.outcomes.push(outcome);
+            decided.tries.push(tries);
+        }
     }
 }
 
@@ -434,19 +444,19 @@ fn piece_len(events: &[Event], factor: usize) -> usize {
 }
 
 /// Takes the new data out of the decision: what remains of it is only counted.
-fn apply(slot: &mut Slot, plugin: &Plugin, decision: &mut Decision) {
+fn apply(slot: &mut Slot, plugin: &Plugin, decision: &mut Decision, tries: u32) {
     let name = || Arc::clone(plugin.name());
     match decision {
         Decision::Pass => {}
         Decision::Replace(data) => *slot = Slot::Live(Some(std::mem::take(data))),
-        Decision::Drop(code) => *slot = Slot::Gone(Outcome::Drop { plugin: name(), code: code.clone() }),
+        Decision::Drop(code) => *slot = Slot::Gone(Outcome::Drop { plugin: name(), code: code.clone() }, tries),
         Decision::Quarantine(code) => {
-            *slot = Slot::Gone(Outcome::Dead { reason: "refused", plugin: name(), code: code.clone() });
+            *slot = Slot::Gone(Outcome::Dead { reason: "refused", plugin: name(), code: code.clone() }, tries);
         }
         Decision::Failed(_) if plugin.sidecar.on_failure == OnFailure::Skip => {}
         Decision::Failed(class) => {
             let code = class.as_str().to_owned();
-            *slot = Slot::Gone(Outcome::Dead { reason: "plugin_failed", plugin: name(), code });
+            *slot = Slot::Gone(Outcome::Dead { reason: "plugin_failed", plugin: name(), code }, tries);
         }
     }
 }
@@ -476,7 +486,7 @@ impl Slot {
     fn data(&self) -> Option<&String> {
         match self {
             Self::Live(data) => data.as_ref(),
-            Self::Gone(_) => None,
+            Self::Gone(..) => None,
         }
     }
 }

@@ -301,6 +301,13 @@ impl Live {
         self.publish(&mut inner);
     }
 
+    /// Reading goes on although nothing changed: what plugins failed on is gone.
+    pub(super) fn lift_stops(&self) {
+        let mut inner = self.inner();
+        inner.clear_stops(|_| true);
+        self.publish(&mut inner);
+    }
+
     /// Lifts the requirement of a plugin that is not there any more.
     pub(super) fn forget(&self, name: &str) -> Result<bool, PluginError> {
         let mut inner = self.inner();

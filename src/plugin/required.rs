@@ -3,9 +3,9 @@
 
 use std::{
     collections::BTreeMap,
-    fs::{self, DirBuilder, File},
+    fs::{self, File},
     io::{self, Write},
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -16,7 +16,7 @@ use super::{
     last_good,
     loader::{Candidate, Plugin},
 };
-use crate::config::Required;
+use crate::{config::Required, folder};
 
 const DIR: &str = "plugins";
 const LIST: &str = "required.json";
@@ -173,8 +173,8 @@ impl Memory {
     fn open(state_dir: &Path) -> Result<Self, MemoryError> {
         let dir = state_dir.join(DIR);
         let create = || {
-            fs::create_dir_all(state_dir)?;
-            DirBuilder::new().recursive(true).mode(0o700).create(&dir)
+            folder::make(state_dir, 0o750)?;
+            folder::make(&dir, 0o700)
         };
         create().map_err(failed("create", &dir))?;
         Ok(Self { dir })

@@ -12,7 +12,7 @@ use super::*;
 use crate::{
     config::Secret,
     event::StreamId,
-    source::{Backlog, Fields, OwnRequest, Owned, SourceError, Stream},
+    source::{Backlog, Fields, Letters, OwnRequest, Owned, SourceError, Stream},
 };
 
 /// How long a test waits for what must come.
@@ -35,6 +35,9 @@ impl Stream for Taker {
     }
     fn backlog(&self) -> Result<Backlog, SourceError> {
         Ok(Backlog::default())
+    }
+    fn letters(&self) -> Result<Box<dyn Letters>, SourceError> {
+        Err(SourceError::Config("takes only".into()))
     }
     fn describe(&self) -> String {
         "taker".into()

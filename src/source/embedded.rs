@@ -1,13 +1,15 @@
 //! The embedded stream: an own log in `STREAM_DIR` for a service without Redis. In reading order: `log` appends with one sync
-//! for all who append at once, `cursor` reads entries back, `reader` and `publish` are the owner's two sides, `walk` only looks.
+//! for all who append at once, `cursor` reads entries back, `reader` and `publish` are the owner's two sides, `walk` only looks,
+//! `letters` is what operators do with dead letters and `asked` how they ask the process that holds the stream.
 //!
 //! `STREAM_DIR` (0700) holds `lock` (held with flock by the one process that may append and own) and a folder per stream name:
-//! `epoch`, `position` (what was published), segments `NNN.log`, and `dead/` with the dead letters' segments.
+//! `epoch`, `position` (what was published), segments `NNN.log`, `dead/` with the dead letters' segments, and `asked/` with
+//! operators' requests.
 
 use std::{
-    fs::{DirBuilder, File, OpenOptions, Permissions},
+    fs::{File, OpenOptions, Permissions},
     io,
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
+    os::unix::fs::{OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -17,9 +19,10 @@ use std::{
 
 use rustix::fs::FlockOperation;
 
-use super::{Backlog, Fields, Lease, OwnRequest, Owned, SourceError, Stream};
+use super::{Backlog, Fields, Lease, LetterPolicy, Letters, OwnRequest, Owned, SourceError, Stream};
 use crate::{
     event::{Id, StreamId},
+    fault,
     journal::segment::{self, SEGMENT_BYTES, SegmentError},
 };
 
@@ -32,7 +35,12 @@ mod reader;
 mod publish;
 mod walk;
 
+mod asked;
+mod letters;
+
+use asked::EmbeddedDesk;
 pub use cursor::Cursor;
+use letters::EmbeddedLetters;
 use log::Log;
 use publish::{EmbeddedPublisher, PositionFile};
 use reader::EmbeddedReader;
@@ -41,7 +49,8 @@ pub use walk::EmbeddedWalk;
 /// Dead letters are few: small segments.
 const DEAD_SEGMENT_BYTES: u64 = 4 << 20;
 
-/// A stream in a folder. Opening it takes no lock; the first append or ownership does.
+/// A stream in a folder. Opening it takes no lock; the first append or ownership does. Clones share it.
+#[derive(Clone)]
 pub struct EmbeddedStream {
     root: PathBuf,
     dir: PathBuf,
@@ -49,9 +58,10 @@ pub struct EmbeddedStream {
     state_name: String,
     event_max: usize,
     segment_bytes: u64,
-    held: Mutex<Option<Arc<Held>>>,
+    letters: LetterPolicy,
+    held: Arc<Mutex<Option<Arc<Held>>>>,
     /// Where counting the backlog stopped last time.
-    counting: Mutex<Option<(StreamId, Cursor)>>,
+    counting: Arc<Mutex<Option<(StreamId, Cursor)>>>,
 }
 
 /// What only the holder of the lock has.
@@ -63,6 +73,8 @@ struct Held {
     name: String,
     events: Log,
     dead: Log,
+    dir: PathBuf,
+    letters: LetterPolicy,
     position: Mutex<PositionFile>,
 }
 
@@ -90,6 +102,7 @@ impl EmbeddedStream {
         make_dir(dir)?;
         make_dir(&folder)?;
         make_dir(&folder.join("dead"))?;
+        make_dir(&folder.join("asked"))?;
         let encoded = folder.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         Ok(Self {
             root: dir.to_owned(),
@@ -98,14 +111,21 @@ impl EmbeddedStream {
             state_name: format!("embedded-{encoded}"),
             event_max,
             segment_bytes: SEGMENT_BYTES,
-            held: Mutex::new(None),
-            counting: Mutex::new(None),
+            letters: LetterPolicy::default(),
+            held: Arc::default(),
+            counting: Arc::default(),
         })
     }
 
     /// With segments of another size, in bytes.
     pub fn with_segment_bytes(mut self, bytes: u64) -> Self {
         self.segment_bytes = bytes;
+        self
+    }
+
+    /// With dead letters kept so; before anything else is asked of it.
+    pub fn with_letters(mut self, policy: LetterPolicy) -> Self {
+        self.letters = policy;
         self
     }
 
@@ -116,6 +136,7 @@ impl EmbeddedStream {
             return Ok(Some(Arc::clone(held)));
         }
         let path = self.root.join("lock");
+        fault::point("lease::take").map_err(io_error("lock", &path))?;
         let opened = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(&path);
         let file = opened.map_err(io_error("open", &path))?;
         match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
@@ -132,8 +153,12 @@ impl EmbeddedStream {
             // A clock that stepped back must not make ids below what was published.
             events: Log::open(&self.dir, self.segment_bytes, position.low())?,
             dead: Log::open(&self.dir.join("dead"), DEAD_SEGMENT_BYTES, StreamId::MIN)?,
+            dir: self.dir.clone(),
+            letters: self.letters,
             position: Mutex::new(position),
         });
+        // A replay that was cut short is finished or forgotten before anything else is appended.
+        held.finish_replay()?;
         *slot = Some(Arc::clone(&held));
         Ok(Some(held))
     }
@@ -153,8 +178,10 @@ impl EmbeddedStream {
         };
         let epoch = epoch_min.max(current) + 1;
         let written = (|| {
+            fault::point("log::epoch")?;
             std::fs::write(&new, format!("{epoch}\n"))?;
             File::open(&new)?.sync_all()?;
+            fault::point("log::epoch_rename")?;
             std::fs::rename(&new, &path)
         })();
         written.map_err(io_error("write", &path))?;
@@ -180,10 +207,12 @@ impl Stream for EmbeddedStream {
                 return Err(error);
             }
         };
+        fault::pass("lease::taken");
         Ok(Some(Owned {
             epoch,
             reader: Box::new(EmbeddedReader::new(Arc::clone(&held), self.dir.clone())),
             publisher: Box::new(EmbeddedPublisher::new(Arc::clone(&held), self.dir.clone())),
+            desk: Box::new(EmbeddedDesk::new(Arc::clone(&held))?),
             lease: Arc::new(EmbeddedLease(held)),
         }))
     }
@@ -206,6 +235,9 @@ impl Stream for EmbeddedStream {
 
     fn backlog(&self) -> Result<Backlog, SourceError> {
         let held = lock(&self.held).as_ref().filter(|held| held.stands.load(Ordering::Acquire)).map(Arc::clone);
+        if let Some(held) = &held {
+            held.events.mend()?;
+        }
         let (low, until) = match &held {
             Some(held) => (lock(&held.position).low(), Some(held.events.durable())),
             None => (PositionFile::read(&self.dir.join("position"))?.low(), None),
@@ -233,6 +265,10 @@ impl Stream for EmbeddedStream {
         let backlog = Backlog { entries, last, first_unread: first.map(|(_, id)| id) };
         *counting = Some((low, cursor));
         Ok(backlog)
+    }
+
+    fn letters(&self) -> Result<Box<dyn Letters>, SourceError> {
+        Ok(Box::new(EmbeddedLetters::new(self.clone())))
     }
 
     fn describe(&self) -> String {
@@ -263,19 +299,35 @@ impl Drop for EmbeddedLease {
 impl Held {
     fn give_up(&self) {
         if self.stands.swap(false, Ordering::AcqRel) {
+            fault::pass("lease::release");
             // Appends that are under way end first, for the next holder reads the log's end.
             self.events.close();
             self.dead.close();
             if let Err(error) = lock(&self.position).sync() {
                 tracing::info!(%error, "the published position was not synced; the journal has it");
             }
-            drop(lock(&self.lock).take());
+            self.unlock();
+        }
+    }
+
+    /// Said outright: a child process that is being started holds a copy of the file for a moment.
+    fn unlock(&self) {
+        if let Some(file) = lock(&self.lock).take()
+            && let Err(error) = rustix::fs::flock(&file, FlockOperation::Unlock)
+        {
+            tracing::info!(%error, "the lock goes with the process");
         }
     }
 }
 
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.unlock();
+    }
+}
+
 fn make_dir(path: &Path) -> Result<(), SourceError> {
-    let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
+    let made = crate::folder::make(path, 0o700);
     made.and_then(|()| std::fs::set_permissions(path, Permissions::from_mode(0o700))).map_err(io_error("make", path))
 }
 

@@ -1,7 +1,8 @@
 //! The Redis stream. The position lives in the journal; the consumer group is where it is published, for other tools and for
 //! the next owner. In reading order: `connect` reaches the server, `reply` takes its answers apart, `lease` makes an
-//! owner, `reader` reads by XREAD (`wire` without a copy), `publish` moves the group and `dead` copies dead
-//! letters under the epoch's guard, `backlog` counts what is left, `walk` only looks. Baseline: Redis 6.2.
+//! owner, `reader` reads by XREAD (`wire` without a copy) and keeps in mind what it read (`recent`), `publish` moves the group
+//! and `dead` copies dead letters under the epoch's guard, `letters` is what operators do with them, `backlog` counts what is
+//! left, `walk` only looks. Baseline: Redis 6.2.
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -10,14 +11,16 @@ use std::{
 
 use redis::Cmd;
 
-use super::{Backlog, Fields, OwnRequest, Owned, SourceError, Stream};
+use super::{Backlog, Fields, LetterPolicy, Letters, OwnRequest, Owned, SourceError, Stream};
 use crate::{
     config::Config,
     event::{Id, StreamId},
     source::redis::{
         connect::{Control, Server},
+        letters::{RedisDesk, RedisLetters},
         publish::RedisPublisher,
         reader::RedisReader,
+        recent::Recent,
     },
 };
 
@@ -27,10 +30,12 @@ mod reply;
 mod lease;
 
 mod reader;
+mod recent;
 mod wire;
 
 mod backlog;
 mod dead;
+mod letters;
 mod publish;
 mod walk;
 
@@ -74,6 +79,11 @@ struct Shared {
     lease_key: String,
     epoch_key: String,
     dead_key: String,
+    /// Ids that operators ask to put among the dead letters.
+    put_key: String,
+    /// Entries whose letters were removed, by the time of it.
+    removed_key: String,
+    letters: LetterPolicy,
     /// Entries that were pending in the group when it was taken over, ascending: acknowledged when the published position
     /// has passed them.
     adopted: Mutex<Vec<StreamId>>,
@@ -109,6 +119,9 @@ impl RedisStream {
             lease_key: format!("{tag}:lease"),
             epoch_key: format!("{tag}:epoch"),
             dead_key: format!("{tag}:dead"),
+            put_key: format!("{tag}:put"),
+            removed_key: format!("{tag}:dead:removed"),
+            letters: LetterPolicy::default(),
             adopted: Mutex::default(),
             server: Arc::clone(&server),
             stream,
@@ -121,6 +134,14 @@ impl RedisStream {
             state_name: format!("redis-{}", id.dir_name()),
             event_max,
         })
+    }
+
+    /// With dead letters kept so; before anything else is asked of it.
+    pub fn with_letters(mut self, policy: LetterPolicy) -> Self {
+        if let Some(shared) = Arc::get_mut(&mut self.shared) {
+            shared.letters = policy;
+        }
+        self
     }
 }
 
@@ -139,11 +160,13 @@ impl Stream for RedisStream {
 
     fn try_own(&self, request: &OwnRequest) -> Result<Option<Owned>, SourceError> {
         let Some((epoch, lease)) = lease::acquire(&self.shared, request)? else { return Ok(None) };
+        let recent = Recent::new(request.state_dir.clone(), epoch);
         Ok(Some(Owned {
             epoch,
             lease: Arc::new(lease),
-            reader: Box::new(RedisReader::new(Arc::clone(&self.shared))),
+            reader: Box::new(RedisReader::new(Arc::clone(&self.shared), recent)),
             publisher: Box::new(RedisPublisher::new(Arc::clone(&self.shared), epoch)),
+            desk: Box::new(RedisDesk::new(Arc::clone(&self.shared), epoch)),
         }))
     }
 
@@ -179,6 +202,10 @@ impl Stream for RedisStream {
 
     fn backlog(&self) -> Result<Backlog, SourceError> {
         backlog::count(&mut lock(&self.watch), &self.shared)
+    }
+
+    fn letters(&self) -> Result<Box<dyn Letters>, SourceError> {
+        Ok(Box::new(RedisLetters::new(Arc::clone(&self.shared))))
     }
 
     fn describe(&self) -> String {

@@ -76,8 +76,13 @@ fn a_missing_file_ends_with_1() {
 
 /// All entries of a stream, without the time of publishing.
 fn entries(stream: &dyn Stream) -> Vec<Fields> {
-    let request =
-        OwnRequest { epoch_min: 0, state_id: "s".into(), holds_local_lock: false, chain_digest: String::new() };
+    let request = OwnRequest {
+        epoch_min: 0,
+        state_id: "s".into(),
+        holds_local_lock: false,
+        chain_digest: String::new(),
+        state_dir: None,
+    };
     let mut owned = stream.try_own(&request).unwrap().unwrap();
     owned.reader.start(None).unwrap();
     let mut all = Vec::new();

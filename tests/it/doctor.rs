@@ -74,7 +74,11 @@ fn a_well_kept_server_is_well() {
     let keys = || -> Vec<String> { redis::cmd("KEYS").arg("*").query(&mut server.connect()).unwrap() };
     let before = (tree(rig.root()), keys());
     let found = doctor(&rig, &[("REDIS_URL", &server.url())]);
-    assert_eq!(found.status, 0, "{:#}", found.json);
+    // The disk of the machine that tests run on may be full: that is the one thing that is not the test's.
+    let failed: Vec<_> =
+        found.json["findings"].as_array().unwrap().iter().filter(|found| found["level"] == "fail").collect();
+    let full = failed.iter().all(|found| found["check"] == "space" || found["check"] == "inodes");
+    assert!(full && found.status == i32::from(!failed.is_empty()), "{:#}", found.json);
     found.is("redis-persistence", "appendonly yes", "ok");
     found.is("redis-eviction", "noeviction", "ok");
     found.is("redis-role", "master", "ok");

@@ -177,11 +177,10 @@ fn paths_are_built_only_from_validated_parts_so_that_traversal_ids_stay_inside()
         hook(&mut redis, "webhook:task_created", &format!("flow of {id}"), &data);
     }
     rig.wait_published(&mut redis);
-    for path in
-        ["/tasks/../health/files", "/tasks/..%2f..%2fstate/logs", "/tasks/%2e%2e/files", "/tasks/t/files/..%2f.state"]
-    {
+    for path in ["/tasks/../health/files", "/tasks/..%2f..%2fstate/logs", "/tasks/t/files/..%2f.state"] {
         assert!(matches!(node.get(path).0, 400 | 404), "{path}: {}", node.get(path).0);
     }
+    eventually("`..` is a task's id like any other", || node.get("/tasks/%2e%2e/files").0 == 200);
     eventually("the id is served under its own name", || node.get("/tasks/..%2Fescape/logs").0 == 200);
     node.terminate();
     let beside: Vec<String> = std::fs::read_dir(rig.root())

@@ -28,7 +28,8 @@ fn rig() -> Option<Rig> {
     Rig::redis().map(chain)
 }
 
-fn chain(rig: Rig) -> Rig {
+/// Adds a chain in which everything happens that can: redaction, extra files, drops, quarantine.
+pub(crate) fn chain(rig: Rig) -> Rig {
     let rig = rig.with_bundled(&["redact", "transcript"]);
     let guest = |mode: &str, name: &str| {
         let sidecar = format!(
@@ -120,7 +121,7 @@ fn one_writer_when_a_paused_owner_wakes_after_a_take_over() {
 }
 
 /// Where the journal stands that a killed process left: read from its files alone.
-fn journaled(rig: &Rig) -> Position {
+pub(crate) fn journaled(rig: &Rig) -> Position {
     let found = Found::look(&rig.root().join("state/redis-task_events")).unwrap();
     let mut position = found.checkpoint.as_ref().map(|checkpoint| checkpoint.position.clone()).unwrap_or_default();
     let replayed = found.replay(|_, record| -> Result<(), JournalError> {

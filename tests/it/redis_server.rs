@@ -124,6 +124,13 @@ impl RedisServer {
         }
     }
 
+    /// Removes what a stopped server persisted.
+    pub(crate) fn forget_data(&self) {
+        assert!(self.child.is_none(), "it runs");
+        drop(std::fs::remove_dir_all(self.dir.path().join("appendonlydir")));
+        drop(std::fs::remove_file(self.dir.path().join("dump.rdb")));
+    }
+
     /// Starts it again on the same socket, port and folder.
     pub(crate) fn start_again(&mut self) {
         let started = self.spawn();

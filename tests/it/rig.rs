@@ -99,6 +99,13 @@ impl Rig {
         Some(rig)
     }
 
+    /// On a Redis that is there already.
+    pub(crate) fn on_server(self, server: RedisServer) -> Self {
+        let mut rig = self.set("REDIS_URL", &server.url());
+        rig.redis = Some(server);
+        rig
+    }
+
     /// On the embedded stream.
     pub(crate) fn embedded() -> Self {
         let rig = Self {
@@ -203,7 +210,28 @@ impl Rig {
 
     /// Starts a process and waits until it listens.
     pub(crate) fn spawn(&self) -> Node {
-        let mut node = self.spawn_silent();
+        let node = self.spawn_silent();
+        self.until_listening(node)
+    }
+
+    /// The same with further variables of its own.
+    pub(crate) fn spawn_with(&self, env: &[(&str, &str)]) -> Node {
+        let mut command = self.command(&["serve"]);
+        command.envs(env.iter().copied());
+        self.until_listening(Self::started(command))
+    }
+
+    /// The same under another program, which must become the service itself or leave it as the child.
+    pub(crate) fn spawn_under(&self, wrapper: &[String]) -> Node {
+        let serve = self.command(&["serve"]);
+        let mut command = Command::new(&wrapper[0]);
+        command.args(&wrapper[1..]).arg(serve.get_program()).args(serve.get_args()).env_clear();
+        command.envs(serve.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        command.env("PATH", std::env::var_os("PATH").unwrap_or_default()).current_dir(self.root.path());
+        self.until_listening(Self::started(command))
+    }
+
+    fn until_listening(&self, mut node: Node) -> Node {
         let listening = within(PATIENCE, || node.learn_address() || node.child.try_wait().unwrap().is_some());
         assert!(listening && !node.address.is_empty(), "it does not listen:\n{}", node.log());
         node
@@ -211,7 +239,10 @@ impl Rig {
 
     /// Starts a process that may end before it listens.
     pub(crate) fn spawn_silent(&self) -> Node {
-        let mut command = self.command(&["serve"]);
+        Self::started(self.command(&["serve"]))
+    }
+
+    fn started(mut command: Command) -> Node {
         let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let mut stderr = child.stderr.take().unwrap();
         let log = Arc::new(Mutex::new(String::new()));
@@ -366,10 +397,15 @@ impl Node {
     }
 
     pub(crate) fn is_running(&mut self) -> bool {
-        self.child.try_wait().unwrap().is_none()
+        self.ended().is_none()
     }
 
-    fn signal(&self, signal: Signal) {
+    /// How it ended, if it has.
+    pub(crate) fn ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().unwrap()
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
         kill_process(Pid::from_child(&self.child), signal).unwrap();
     }
 
@@ -381,9 +417,24 @@ impl Node {
         self.signal(Signal::CONT);
     }
 
+    /// SIGTERM, and no wait.
+    pub(crate) fn ask_to_end(&self) {
+        self.signal(Signal::TERM);
+    }
+
     /// kill -9.
     pub(crate) fn kill(mut self) {
         self.end();
+    }
+
+    /// kill -9; it stays here to be looked at.
+    pub(crate) fn strike_dead(&mut self) {
+        self.end();
+    }
+
+    /// How it ended, if it has.
+    pub(crate) fn ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().unwrap()
     }
 
     /// SIGTERM, and how it ended.

@@ -24,6 +24,7 @@ use crate::redis_server::RedisServer;
 mod conformance;
 mod embedded_only;
 mod faults;
+mod letters;
 mod redis_only;
 
 /// Far above what anything here takes.
@@ -90,7 +91,13 @@ fn redis_stream(url: &str) -> RedisStream {
 }
 
 fn request(state_id: &str, epoch_min: u64, holds_local_lock: bool) -> OwnRequest {
-    OwnRequest { epoch_min, state_id: state_id.to_owned(), holds_local_lock, chain_digest: "digest".to_owned() }
+    OwnRequest {
+        epoch_min,
+        state_id: state_id.to_owned(),
+        holds_local_lock,
+        chain_digest: "digest".to_owned(),
+        state_dir: None,
+    }
 }
 
 /// Owns a stream that nobody else holds.

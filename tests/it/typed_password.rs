@@ -11,6 +11,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use crate::{guests::misbehave, rig::eventually};
+
 const PATIENCE: Duration = Duration::from_secs(60);
 const PASSWORD: &str = "correct horse";
 
@@ -66,15 +68,10 @@ impl Terminal {
         self.read_until(|text| text.contains(question));
         // It asks first, then hides.
         let name = self.text.lines().next().unwrap().trim().to_owned();
-        let end = Instant::now() + PATIENCE;
-        loop {
+        eventually("what is typed is hidden", || {
             let modes = Command::new("stty").args(["-a", "-F", &name]).output().unwrap().stdout;
-            if String::from_utf8_lossy(&modes).split_whitespace().any(|mode| mode == "-echo") {
-                break;
-            }
-            assert!(Instant::now() < end, "{name} still shows what is typed");
-            thread::sleep(Duration::from_millis(5));
-        }
+            String::from_utf8_lossy(&modes).split_whitespace().any(|mode| mode == "-echo")
+        });
         self.keys.write_all(typed.as_bytes()).unwrap();
         self.keys.write_all(b"\n").unwrap();
         self
@@ -99,7 +96,7 @@ impl Drop for Terminal {
 fn a_password_is_asked_for_twice_then_once_and_never_shown() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
-    fs::write(dir.join("p.wasm"), crate::guests::misbehave()).unwrap();
+    fs::write(dir.join("p.wasm"), misbehave()).unwrap();
 
     // Two that differ make no key, and neither does an empty one.
     let typing = Terminal::start(dir, "plugin keygen").answer("Password of the key: ", PASSWORD);

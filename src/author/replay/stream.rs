@@ -11,7 +11,8 @@ use crate::{
     journal::Durable,
     position::Position,
     source::{
-        Backlog, Batch, DeadLetter, Fields, Lease, OwnRequest, Owned, Publisher, Reader, SourceError, Stream, Want,
+        Backlog, Batch, DeadLetter, Desk, Fields, Lease, Letters, OwnRequest, Owned, Publisher, Reader, SourceError,
+        Stream, Want,
     },
 };
 
@@ -50,6 +51,9 @@ struct RecordedPublisher(Arc<Progress>);
 /// A recording has one reader, for ever.
 struct Always;
 
+/// No operator asks anything of a recording.
+struct Nobody;
+
 // === impl RecordedStream ===
 
 impl RecordedStream {
@@ -85,6 +89,7 @@ impl Stream for RecordedStream {
             lease: Arc::new(Always),
             publisher: Box::new(RecordedPublisher(Arc::clone(&progress))),
             reader: Box::new(RecordedReader { recorded, progress, next: 0 }),
+            desk: Box::new(Nobody),
         }))
     }
 
@@ -94,6 +99,10 @@ impl Stream for RecordedStream {
 
     fn backlog(&self) -> Result<Backlog, SourceError> {
         Ok(Backlog { entries: self.recorded.len() as u64, last: self.recorded.last(), first_unread: None })
+    }
+
+    fn letters(&self) -> Result<Box<dyn Letters>, SourceError> {
+        Err(SourceError::Config("a recording has no dead letters".to_owned()))
     }
 
     fn describe(&self) -> String {
@@ -141,6 +150,16 @@ impl Publisher for RecordedPublisher {
     fn publish(&mut self, receipt: &Durable) -> Result<(), SourceError> {
         self.0.lock().low = receipt.low();
         self.0.changed.notify_all();
+        Ok(())
+    }
+}
+
+impl Desk for Nobody {
+    fn asked(&mut self) -> Result<Vec<StreamId>, SourceError> {
+        Ok(Vec::new())
+    }
+
+    fn settled(&mut self, _ids: &[StreamId]) -> Result<(), SourceError> {
         Ok(())
     }
 }

@@ -10,6 +10,7 @@ use std::{
 use bytes::Bytes;
 
 use super::{FILE_HEADER, FRAME_HEADER, MAGIC, SegmentError, salted};
+use crate::fault;
 
 /// Read at once, in bytes; a larger frame is read whole.
 const CHUNK: u64 = 1 << 20;
@@ -65,6 +66,7 @@ impl Scan {
     /// Opens a segment. With `first_sequence` it must begin with that frame, else [`SegmentError::NotASegment`].
     pub fn open(path: &Path, first_sequence: Option<u64>) -> Result<Self, SegmentError> {
         let opened = (|| {
+            fault::segment("read", path)?;
             let file = File::open(path)?;
             let size = file.metadata()?.len();
             let mut header = [0; FILE_HEADER as usize];

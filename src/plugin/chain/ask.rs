@@ -15,24 +15,28 @@ use crate::plugin::{
 };
 
 impl LaneChain {
-    /// Asks a plugin about events; on failure about halves of them, so that only what fails alone is failed.
+    /// Asks a plugin about events; on failure about halves of them, so that only what fails alone is failed. `before`:
+    /// whether they are part of others, and how often it was asked about those.
     pub(super) fn ask(
         &mut self,
         question: &Question<'_>,
         inputs: &[Input<'_>],
         state: &mut Arc<str>,
         budget: &mut Budget,
-        is_part: bool,
+        before: (bool, u32),
     ) -> Result<Answer, End> {
+        let (is_part, mut tries) = before;
         let throttled = self.is_throttled(question.plugin);
         if throttled && inputs.len() > 1 {
-            return self.ask_halves(question, inputs, state, budget);
+            return self.ask_halves(question, inputs, state, budget, tries);
         }
+        tries += 1;
         // Alone after a failure it is on a new instance already, unless it is alone for being slow.
         let was_kept = throttled && self.kept[question.at].is_some();
         let mut called = self.call(question, inputs, state, throttled);
         if called.is_err() && inputs.len() == 1 && (!is_part || was_kept) {
             // Once may be the instance's fault; this one is new.
+            tries += 1;
             called = self.call(question, inputs, state, throttled);
         }
         if let Err(error) = &called
@@ -43,7 +47,8 @@ impl LaneChain {
             return Err(End::Blocked(Blocked { reason: format!("plugin {}: {error}", question.plugin.name()) }));
         }
         let error = match called {
-            Ok(answer) => {
+            Ok(mut answer) => {
+                answer.tries = vec![tries; answer.decisions.len()];
                 if let Some(new) = answer.staged.iter().find_map(|staged| staged.state.as_ref()) {
                     *state = Arc::clone(new);
                 }
@@ -56,8 +61,8 @@ impl LaneChain {
             Err(error) => error,
         };
         match inputs {
-            [input] => self.fail(question, input.event, &error, budget),
-            _ => self.ask_halves(question, inputs, state, budget),
+            [input] => self.fail(question, input.event, &error, budget, tries),
+            _ => self.ask_halves(question, inputs, state, budget, tries),
         }
     }
 
@@ -67,12 +72,14 @@ impl LaneChain {
         inputs: &[Input<'_>],
         state: &mut Arc<str>,
         budget: &mut Budget,
+        tries: u32,
     ) -> Result<Answer, End> {
         let (left, right) = inputs.split_at(inputs.len() / 2);
-        let mut answer = self.ask(question, left, state, budget, true)?;
+        let mut answer = self.ask(question, left, state, budget, (true, tries))?;
         if !answer.held {
-            let more = self.ask(question, right, state, budget, true)?;
+            let more = self.ask(question, right, state, budget, (true, tries))?;
             answer.decisions.extend(more.decisions);
+            answer.tries.extend(more.tries);
             answer.staged.extend(more.staged);
             answer.held = more.held;
         }
@@ -107,7 +114,7 @@ impl LaneChain {
                         Some(wear) => plugin.meters().recycled(wear),
                     }
                 }
-                Ok(Answer { decisions, held, staged: vec![staged] })
+                Ok(Answer { decisions, held, staged: vec![staged], ..Answer::default() })
             },
         );
         plugin.meters().called(began.elapsed(), inputs.iter().map(|input| input.data.len()).sum());

@@ -316,10 +316,10 @@ impl View {
                 Some(new) if new != data => Fate::Replace(new),
                 _ => Fate::Pass(data),
             },
-            Some(Slot::Gone(Outcome::Drop { code, .. })) => Fate::Drop(code),
-            Some(Slot::Gone(Outcome::Dead { reason: "refused", code, .. })) => Fate::Quarantine(code),
-            Some(Slot::Gone(Outcome::Dead { code, .. })) => Fate::Failed(code),
-            Some(Slot::Gone(Outcome::Pass | Outcome::Replace(_))) => Fate::Pass(data),
+            Some(Slot::Gone(Outcome::Drop { code, .. }, _)) => Fate::Drop(code),
+            Some(Slot::Gone(Outcome::Dead { reason: "refused", code, .. }, _)) => Fate::Quarantine(code),
+            Some(Slot::Gone(Outcome::Dead { code, .. }, _)) => Fate::Failed(code),
+            Some(Slot::Gone(Outcome::Pass | Outcome::Replace(_), _)) => Fate::Pass(data),
         }
     }
 }
@@ -332,7 +332,7 @@ impl Slot {
         match self {
             Self::Live(Some(data)) => Some(data),
             Self::Live(None) => Some(&event.data),
-            Self::Gone(_) => None,
+            Self::Gone(..) => None,
         }
     }
 }

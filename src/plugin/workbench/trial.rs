@@ -226,7 +226,7 @@ impl Running<'_> {
         let mut flush = flush;
         while let Some(queue) = self.keys.get_mut(key) {
             let (count, full, last) = match queue.ahead() {
-                Ahead::Nothing => return,
+                Ahead::Nothing | Ahead::Condemned => return,
                 Ahead::Refused => {
                     queue.pop_refused();
                     continue;

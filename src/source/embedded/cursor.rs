@@ -50,6 +50,12 @@ pub(super) fn encode(id: StreamId, fields: &Fields) -> Result<Vec<u8>, SourceErr
     Ok(body)
 }
 
+/// The id of a body's entry.
+pub(super) fn id_of(body: &Bytes) -> Option<StreamId> {
+    let mut head = body.get(..16)?;
+    Some(StreamId { ms: head.try_get_u64_le().ok()?, seq: head.try_get_u64_le().ok()? })
+}
+
 fn decode(mut body: Bytes) -> Option<Entry> {
     let id = StreamId { ms: body.try_get_u64_le().ok()?, seq: body.try_get_u64_le().ok()? };
     let count = body.try_get_u32_le().ok()? as usize;

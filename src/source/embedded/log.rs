@@ -1,10 +1,13 @@
 //! The writing side of a log: segments of entries, appended by many threads at once with one sync for all that wait for it.
 
 use std::{
+    collections::BTreeSet,
     path::{Path, PathBuf},
     sync::{Arc, Condvar, Mutex, OnceLock},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
+
+use bytes::Bytes;
 
 use super::{
     cursor::{self, Cursor},
@@ -12,8 +15,8 @@ use super::{
 };
 use crate::{
     event::StreamId,
-    journal::segment::{self, SegmentError, SegmentWriter},
-    metrics,
+    fault,
+    journal::segment::{self, Scan, SegmentError, SegmentWriter},
     source::{Fields, SourceError},
 };
 
@@ -40,6 +43,8 @@ struct State {
     closed: bool,
     /// Counts writes that failed: what was staged before is gone.
     failures: u64,
+    /// An append failed for want of room, for a body of this size: nothing was taken in since.
+    wanting: Option<usize>,
     /// A sync failed: nothing more is known of the file.
     broken: Option<Failure>,
 }
@@ -98,9 +103,31 @@ impl Log {
             busy: false,
             closed: false,
             failures: 0,
+            wanting: None,
             broken: None,
         };
         Ok(Self { dir: dir.to_owned(), segment_bytes, state: Mutex::new(state), moved: Condvar::new() })
+    }
+
+    /// The failed sync after which nothing more is known of the log, if there was one.
+    pub(super) fn broken(&self) -> Result<(), SourceError> {
+        lock(&self.state).broken.clone().map_or(Ok(()), |failure| Err(failure.into_source_error()))
+    }
+
+    /// Tries again what the last append failed at, so that the stream can say when it takes events again.
+    pub(super) fn mend(&self) -> Result<(), SourceError> {
+        let mut state = lock(&self.state);
+        state.check(&self.dir)?;
+        match state.wanting {
+            // An append that is under way finds out by itself.
+            Some(body) if !state.busy && state.waiting.is_empty() => match &state.writer {
+                Some(writer) if state.fits(body) => writer.touch(body)?,
+                _ => self.roll(&mut state, body)?,
+            },
+            _ => return Ok(()),
+        }
+        state.wanting = None;
+        Ok(())
     }
 
     /// How far readers may go.
@@ -131,8 +158,11 @@ impl Log {
             }
             let id = state.next_id();
             let body = cursor::encode(id, fields)?;
-            if !state.fits(body.len()) {
-                self.roll(&mut state, body.len())?;
+            if !state.fits(body.len())
+                && let Err(error) = self.roll(&mut state, body.len())
+            {
+                state.wanting = Some(body.len());
+                return Err(error);
             }
             let Some(writer) = state.writer.as_mut() else { return Err(closed(&self.dir)) };
             writer.stage(&[&body])?;
@@ -166,7 +196,7 @@ impl Log {
             let result = match begun {
                 Ok((durable, file)) => {
                     drop(state);
-                    let synced = file.sync_data().inspect_err(metrics::sync_failed);
+                    let synced = segment::sync(&file, &cursor::segment_path(&self.dir, durable.segment));
                     state = lock(&self.state);
                     match synced {
                         Ok(()) => {
@@ -192,6 +222,76 @@ impl Log {
         }
     }
 
+    /// Removes entries by their ids, durably, and returns how many there were. Segments that hold one of them are written anew
+    /// without it; one that holds nothing else goes. Appends wait meanwhile: for logs of small segments.
+    pub(super) fn remove(&self, ids: &BTreeSet<StreamId>) -> Result<u64, SourceError> {
+        let mut state = lock(&self.state);
+        while state.busy || !state.waiting.is_empty() {
+            state = self.moved.wait(state).unwrap_or_else(std::sync::PoisonError::into_inner);
+        }
+        state.check(&self.dir)?;
+        let mut removed = 0;
+        for first in cursor::segments(&self.dir)? {
+            let path = cursor::segment_path(&self.dir, first);
+            let mut kept = Vec::new();
+            let mut found = 0;
+            let scan = match Scan::open(&path, Some(first)) {
+                // Readers pass it over, too.
+                Err(SegmentError::NotASegment { .. }) => continue,
+                scan => scan?,
+            };
+            for frame in scan {
+                let body = frame?.body;
+                match cursor::id_of(&body).is_some_and(|id| ids.contains(&id)) {
+                    true => found += 1,
+                    false => kept.push(body),
+                }
+            }
+            if found == 0 {
+                continue;
+            }
+            removed += found;
+            if first == state.segment {
+                self.roll(&mut state, 0)?;
+                state.durable = Durable { segment: state.segment, tail: segment::FILE_HEADER, ..state.durable };
+            }
+            self.rewrite(first, &kept)?;
+        }
+        segment::sync_dir(&self.dir)?;
+        Ok(removed)
+    }
+
+    /// Puts a segment with these frames in the place of one. They are numbered anew from its first on, so that numbers may be
+    /// missing between it and the next.
+    fn rewrite(&self, first: u64, kept: &[Bytes]) -> Result<(), SourceError> {
+        let path = cursor::segment_path(&self.dir, first);
+        if kept.is_empty() {
+            return std::fs::remove_file(&path).map_err(io_error("remove", &path));
+        }
+        let frames: u64 = kept.iter().map(|body| segment::FRAME_HEADER + body.len() as u64).sum();
+        let staged = format!("{first:020}.part");
+        let part = self.dir.join(&staged);
+        drop(std::fs::remove_file(&part));
+        let mut writer = SegmentWriter::create(&self.dir, &staged, segment::FILE_HEADER + frames, first)?;
+        for body in kept {
+            writer.stage(&[body])?;
+        }
+        writer.write()?;
+        writer.sync()?;
+        std::fs::rename(&part, &path).map_err(io_error("replace", &path))
+    }
+
+    /// Bytes that its files take; of the last one what is written.
+    pub(super) fn bytes(&self) -> Result<u64, SourceError> {
+        let durable = self.durable();
+        let mut bytes = durable.tail.saturating_sub(segment::FILE_HEADER);
+        for first in cursor::segments(&self.dir)?.into_iter().filter(|&first| first != durable.segment) {
+            let path = cursor::segment_path(&self.dir, first);
+            bytes += std::fs::metadata(&path).map_err(io_error("look at", &path))?.len();
+        }
+        Ok(bytes)
+    }
+
     /// No more appends; those under way end first.
     pub(super) fn close(&self) {
         let mut state = lock(&self.state);
@@ -213,11 +313,16 @@ impl Log {
                     state.broken = Some(failure.clone());
                     return Err(failure.into_source_error());
                 }
-                writer.next_sequence()
+                // Readers may have it, whether or not the new segment can be made.
+                let (sequence, tail) = (writer.next_sequence() - 1, writer.tail());
+                state.durable = Durable { sequence, last: state.last, segment: state.segment, tail };
+                self.moved.notify_all();
+                sequence + 1
             }
             None => 1,
         };
-        let size = segment::size_for(body, self.segment_bytes);
+        let size =
+            segment::size_for(body, fault::segment_bytes(&cursor::segment_path(&self.dir, first), self.segment_bytes));
         let name = cursor::segment_path(Path::new(""), first);
         state.writer = Some(SegmentWriter::create(&self.dir, &name.to_string_lossy(), size, first)?);
         state.segment = first;
@@ -229,7 +334,7 @@ impl Log {
 fn remove_unfinished(dir: &Path) -> std::io::Result<()> {
     for entry in std::fs::read_dir(dir)? {
         let path = entry?.path();
-        if path.extension().is_some_and(|extension| extension == "new") {
+        if path.extension().is_some_and(|extension| extension == "new" || extension == "part") {
             std::fs::remove_file(path)?;
         }
     }
@@ -283,10 +388,12 @@ impl State {
             if let Err(error) = writer.cut() {
                 tracing::warn!(%error, "the log's end was not cleaned; the next append overwrites it");
             }
+            self.wanting = Some(writer.staged());
             writer.unstage();
             self.failures += 1;
             return Err(error.into());
         }
+        self.wanting = None;
         let file = writer.try_clone_file()?;
         Ok((Durable { sequence: writer.next_sequence() - 1, last, segment, tail: writer.tail() }, file))
     }

@@ -13,6 +13,7 @@ use std::{
 use super::{Held, cursor, cursor::Cursor, io_error, lock};
 use crate::{
     event::StreamId,
+    fault,
     journal::Durable,
     metrics,
     source::{DeadLetter, Publisher, SourceError, letter},
@@ -37,6 +38,8 @@ pub(super) struct EmbeddedPublisher {
     dir: PathBuf,
     /// The log's last segment when old ones were last removed.
     trimmed_at: u64,
+    /// Bytes that the dead letters take, as last looked at.
+    letters_bytes: Option<u64>,
 }
 
 // === impl PositionFile ===
@@ -88,7 +91,10 @@ impl PositionFile {
         let crc = crc32fast::hash(&record[..24]);
         record[24..].copy_from_slice(&crc.to_le_bytes());
         if let Some(file) = &self.file {
-            file.write_all_at(&record, 0).map_err(io_error("write", &self.path))?;
+            let written = fault::point("log::position")
+                .and_then(|()| fault::halves("log::position_part", &record, |part, at| file.write_all_at(part, at)));
+            written.map_err(io_error("write", &self.path))?;
+            fault::point("publish::executed").map_err(SourceError::interrupted)?;
         }
         (self.low, self.read) = (low, read);
         Ok(())
@@ -103,21 +109,36 @@ impl PositionFile {
 
 impl EmbeddedPublisher {
     pub(super) fn new(held: Arc<Held>, dir: PathBuf) -> Self {
-        Self { held, dir, trimmed_at: 0 }
+        Self { held, dir, trimmed_at: 0, letters_bytes: None }
     }
 
     fn check(&self) -> Result<(), SourceError> {
         if self.held.stands.load(Ordering::Acquire) { Ok(()) } else { Err(SourceError::Fenced) }
     }
 
-    /// Removes segments whose entries were all read, but for the last [`KEEP_SEGMENTS`] of them.
+    /// Removes segments whose entries were all read, but for the last [`KEEP_SEGMENTS`] of them and those from the first on
+    /// that a letter without its fields refers to.
     fn trim(&self, read: u64) -> Result<(), SourceError> {
         let segments = cursor::segments(&self.dir)?;
         // A segment ends where the next begins.
         let all_read = segments.windows(2).filter(|pair| pair[1] <= read.saturating_add(1)).count();
-        for &first in segments.iter().take(all_read.saturating_sub(KEEP_SEGMENTS)) {
+        let over = all_read.saturating_sub(KEEP_SEGMENTS);
+        if over == 0 {
+            return Ok(());
+        }
+        let needed = self.held.lowest_needed()?;
+        for pair in segments.windows(2).take(over) {
+            if let Some(needed) = needed {
+                let mut next = Cursor::new(self.dir.clone());
+                next.start_at(pair[1]);
+                if next.peek()?.is_none_or(|(_, begins)| begins > needed) {
+                    break;
+                }
+            }
+            let first = pair[0];
             let path = cursor::segment_path(&self.dir, first);
-            std::fs::remove_file(&path).map_err(io_error("remove", &path))?;
+            let removed = fault::point("log::trim").and_then(|()| std::fs::remove_file(&path));
+            removed.map_err(io_error("remove", &path))?;
         }
         Ok(())
     }
@@ -133,6 +154,8 @@ impl EmbeddedPublisher {
         for copy in cursor {
             found.extend(letter::original(&copy?).filter(|id| wanted.contains(id)));
         }
+        // Those that operators removed since were there.
+        found.extend(self.held.removed()?.into_iter().filter(|id| wanted.contains(id)));
         Ok(found)
     }
 }
@@ -146,7 +169,7 @@ impl Publisher for EmbeddedPublisher {
         missing.sort_by_key(|letter| letter.id);
         let mut cursor = Cursor::new(self.dir.clone());
         cursor.limit(Some(self.held.events.durable()));
-        let mut copies = Vec::new();
+        let (mut copies, mut written) = (Vec::new(), 0);
         for letter in missing {
             let fields = match &letter.fields {
                 Some(fields) => Some(fields.clone()),
@@ -156,9 +179,28 @@ impl Publisher for EmbeddedPublisher {
                     if found { cursor.next_entry()?.map(|(_, entry)| entry.fields) } else { None }
                 }
             };
-            copies.push(letter::copy(letter, &self.held.name, fields.as_ref()));
+            let copy = letter::copy(letter, &self.held.name, fields.as_ref(), self.held.letters.digest);
+            let (bytes, max) = (self.held.dead.bytes()? + written, self.held.letters.bytes_max);
+            let size = letter::size(&copy) as u64;
+            if bytes > 0 && bytes + size > max {
+                // Those before it stand there; the next try looks for them.
+                self.held.dead.append(&copies)?;
+                self.letters_bytes = Some(bytes);
+                return Err(SourceError::LettersFull { bytes, max });
+            }
+            written += size;
+            self.letters_bytes = Some(bytes + size);
+            copies.push(copy);
         }
         self.held.dead.append(&copies).map(drop)
+    }
+
+    fn letters_bytes(&self) -> Option<u64> {
+        self.letters_bytes
+    }
+
+    fn oldest_needed(&mut self) -> Result<Option<StreamId>, SourceError> {
+        self.held.lowest_needed()
     }
 
     fn publish(&mut self, receipt: &Durable) -> Result<(), SourceError> {

@@ -11,7 +11,7 @@ use super::{Held, cursor::Cursor, cursor::size, lock};
 use crate::{
     event::StreamId,
     position::Position,
-    source::{Batch, Reader, SourceError, Want},
+    source::{Batch, Published, Reader, SourceError, Want},
 };
 
 /// Most entries of a read under backlog, and the aim for its size in bytes.
@@ -33,7 +33,7 @@ impl EmbeddedReader {
     }
 
     /// Where the published position stands, or below the first entry.
-    fn published(&self) -> Position {
+    fn published_position(&self) -> Position {
         let position = lock(&self.held.position);
         let (low, read) = (position.low(), position.read_count());
         Position { low, high: low, read: if low == StreamId::MIN { Some(0) } else { read }, ..Position::default() }
@@ -65,17 +65,23 @@ impl EmbeddedReader {
 }
 
 impl Reader for EmbeddedReader {
+    fn published(&mut self) -> Result<Option<Published>, SourceError> {
+        let (low, end) = (lock(&self.held.position).low(), self.held.events.durable());
+        // One above the log's end is of a log that was replaced.
+        Ok((low <= end.last).then_some(Published { low, is_ours: true }))
+    }
+
     fn start(&mut self, durable: Option<&Position>) -> Result<Position, SourceError> {
         let end = self.held.events.durable();
         let position = match durable {
             // The journal knows more than the log holds: the log was replaced.
             Some(position) if end.last < position.high => {
-                let published = self.published();
+                let published = self.published_position();
                 let position = if published.low <= end.last { published } else { Position::default() };
                 Position { incarnation: durable.map_or(0, |old| old.incarnation) + 1, ..position }
             }
             Some(position) => position.clone(),
-            None => self.published(),
+            None => self.published_position(),
         };
         self.holes = position.holes.iter().copied().collect();
         self.cursor = Cursor::new(self.dir.clone());
@@ -90,6 +96,8 @@ impl Reader for EmbeddedReader {
         }
         let deadline = Instant::now() + wait;
         loop {
+            // The owner is the one who ends the process: it must recover what stands in the file.
+            self.held.events.broken()?;
             let end = self.held.events.durable();
             self.cursor.limit(Some(end));
             let mut batch = Batch::default();

@@ -39,7 +39,10 @@ impl Walk for EmbeddedWalk {
         let low = PositionFile::read(&self.dir.join("position"))?.low();
         let first = self.cursor(Part::Events).peek()?;
         let letters = self.cursor(Part::Letters).peek()?;
-        let letters_removed = letters.is_some_and(|(sequence, _)| sequence > 1);
+        // Removed ones are remembered; whole segments that are gone speak for themselves.
+        let remembered = std::fs::metadata(self.dir.join("dead").join(super::letters::REMOVED));
+        let letters_removed =
+            letters.is_some_and(|(sequence, _)| sequence > 1) || remembered.is_ok_and(|file| file.len() > 0);
         let published = (low > StreamId::MIN).then_some(low);
         let (whole, first) = (first.is_some_and(|(sequence, _)| sequence == 1), first.map(|(_, id)| id));
         Ok(Remains { published, first, whole, deleted: StreamId::MIN, letters_removed })

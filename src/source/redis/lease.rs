@@ -14,7 +14,10 @@ use redis::{Cmd, Value, cmd};
 use serde::{Deserialize, Serialize};
 
 use super::{Shared, connect::Control, lock, reply};
-use crate::source::{Lease, OwnRequest, SourceError};
+use crate::{
+    fault,
+    source::{Lease, OwnRequest, SourceError},
+};
 
 /// How long a lease outlives its owner.
 const TTL: Duration = Duration::from_secs(5);
@@ -22,6 +25,10 @@ const TTL: Duration = Duration::from_secs(5);
 const MARGIN: Duration = Duration::from_secs(1);
 /// Commands for the lease answer within this time, or the renewal counts as failed.
 const TIMEOUT: Duration = Duration::from_millis(1500);
+/// Prolongs the lease if it is still ours. Without memory to spare a server refuses whatever stands in a transaction, and still runs
+/// this, which needs none.
+const EXTEND: &str =
+    "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('PEXPIRE', KEYS[1], ARGV[2]) end return 0";
 /// Between two tries after a failure.
 const RETRY: Duration = Duration::from_millis(250);
 
@@ -71,6 +78,7 @@ enum Seen {
 
 /// Takes the lease with a new epoch; `None`: another process has it.
 pub(super) fn acquire(shared: &Arc<Shared>, request: &OwnRequest) -> Result<Option<(u64, RedisLease)>, SourceError> {
+    fault::point("lease::take").map_err(SourceError::interrupted)?;
     let mut control = Control::new(Arc::clone(&shared.server), TIMEOUT);
     let value = note(request)?;
     loop {
@@ -82,6 +90,7 @@ pub(super) fn acquire(shared: &Arc<Shared>, request: &OwnRequest) -> Result<Opti
         let sent = Instant::now();
         // Nil: somebody else was quicker; the next look says who.
         if execute(&mut control, &[set_lease(shared, &value), set_epoch(shared, epoch)])? {
+            fault::pass("lease::taken");
             return Ok(Some((epoch, RedisLease::hold(shared, value, epoch, sent)?)));
         }
     }
@@ -248,9 +257,12 @@ impl State {
     }
 
     fn renew(&self, control: &mut Control) -> Result<Seen, SourceError> {
+        fault::point("lease::renew").map_err(SourceError::interrupted)?;
         let (held, epoch) = watch(&self.shared, control)?;
+        let mut ours = false;
         let commands = match held {
             Some(held) if held == self.value => {
+                ours = true;
                 let mut expire = cmd("PEXPIRE");
                 expire.arg(&self.shared.lease_key).arg(TTL.as_millis() as u64);
                 // A lost epoch is put back before anybody could take a lower one.
@@ -263,11 +275,22 @@ impl State {
             }
             _ => return Ok(Seen::Lost),
         };
-        Ok(if execute(control, &commands)? { Seen::Renewed } else { Seen::Again })
+        match execute(control, &commands) {
+            Ok(true) => Ok(Seen::Renewed),
+            Ok(false) => Ok(Seen::Again),
+            Err(SourceError::Redis(error)) if ours && error.code() == Some("OOM") => {
+                let mut extend = cmd("EVAL");
+                extend.arg(EXTEND).arg(1).arg(&self.shared.lease_key).arg(&self.value).arg(TTL.as_millis() as u64);
+                let extended = control.one(&extend)?;
+                Ok(if reply::integer(&extended) == Some(1) { Seen::Renewed } else { Seen::Again })
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// Deletes the lease if it is still ours.
     fn give_up(&self, control: &mut Control) -> Result<(), SourceError> {
+        fault::point("lease::release").map_err(SourceError::interrupted)?;
         let (held, _) = watch(&self.shared, control)?;
         if held.is_some_and(|held| held == self.value) {
             let mut delete = cmd("DEL");

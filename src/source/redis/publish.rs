@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use redis::{Cmd, Value, cmd};
 
-use super::{Shared, connect::Control, lock, reply};
+use super::{Shared, connect::Control, dead::Needed, lock, reply};
 use crate::{
     event::StreamId,
+    fault,
     journal::Durable,
     source::{DeadLetter, Publisher, SourceError},
 };
@@ -23,6 +24,9 @@ pub(super) struct RedisPublisher {
     entries_read: bool,
     /// The highest id that was published: pending entries up to it are acknowledged.
     acked: StreamId,
+    /// Bytes that the dead letter stream takes, as far as known.
+    letters_bytes: Option<u64>,
+    needed: Needed,
 }
 
 /// Runs transactions that happen only while the epoch stands.
@@ -36,8 +40,15 @@ pub(super) struct Guarded {
 
 impl RedisPublisher {
     pub(super) fn new(shared: Arc<Shared>, epoch: u64) -> Self {
-        let guarded = Guarded { control: shared.control(), shared: Arc::clone(&shared), epoch };
-        Self { shared, guarded, entries_read: true, acked: StreamId::MIN }
+        let guarded = Guarded::new(&shared, epoch);
+        Self {
+            shared,
+            guarded,
+            entries_read: true,
+            acked: StreamId::MIN,
+            letters_bytes: None,
+            needed: Needed::default(),
+        }
     }
 
     fn set_id(&self, low: StreamId, read: Option<u64>) -> Cmd {
@@ -77,7 +88,15 @@ impl RedisPublisher {
 
 impl Publisher for RedisPublisher {
     fn bury(&mut self, letters: &[DeadLetter], may_exist: bool) -> Result<(), SourceError> {
-        super::dead::bury(&self.shared, &mut self.guarded, letters, may_exist)
+        super::dead::bury(&self.shared, &mut self.guarded, &mut self.letters_bytes, letters, may_exist)
+    }
+
+    fn letters_bytes(&self) -> Option<u64> {
+        self.letters_bytes
+    }
+
+    fn oldest_needed(&mut self) -> Result<Option<StreamId>, SourceError> {
+        self.needed.lowest(&self.shared, self.guarded.look_up()?)
     }
 
     fn publish(&mut self, receipt: &Durable) -> Result<(), SourceError> {
@@ -124,6 +143,10 @@ impl RedisPublisher {
 // === impl Guarded ===
 
 impl Guarded {
+    pub(super) fn new(shared: &Arc<Shared>, epoch: u64) -> Self {
+        Self { control: shared.control(), shared: Arc::clone(shared), epoch }
+    }
+
     /// Runs the commands in one transaction and returns their replies, refusals among them. [`SourceError::Fenced`] when the
     /// epoch has moved: then nothing was done.
     pub(super) fn run(&mut self, commands: &[Cmd]) -> Result<Vec<Value>, SourceError> {
@@ -136,6 +159,10 @@ impl Guarded {
             // The next transaction's guard travels with this one.
             all.extend(self.guard());
             let mut replies = self.control.all(&all)?;
+            if let Err(error) = fault::point("publish::executed") {
+                self.control.disconnect();
+                return Err(SourceError::interrupted(error));
+            }
             let guard = replies.split_off(commands.len() + 2);
             let executed = replies.pop().unwrap_or(Value::Nil);
             let checked = self.check(&guard);
@@ -184,6 +211,7 @@ impl Guarded {
         };
         match found.and_then(|epoch| u64::try_from(epoch).ok()) {
             Some(epoch) if epoch == self.epoch => Ok(()),
+            Some(_) if fault::mutated("mutation::no_epoch_check") => Ok(()),
             Some(_) => {
                 self.control.disconnect();
                 Err(SourceError::Fenced)

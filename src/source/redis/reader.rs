@@ -8,18 +8,20 @@ use std::{
     time::{Duration, Instant},
 };
 
-use redis::{Value, cmd};
+use redis::cmd;
 
 use super::{
     Shared,
     connect::Control,
-    lock, reply,
+    lock,
+    recent::{Recent, Seen, digest},
+    reply,
     wire::{DataConnection, Reply},
 };
 use crate::{
     event::{Entry, StreamId},
     position::Position,
-    source::{Batch, Reader, SourceError, Want},
+    source::{Batch, Published, Reader, SourceError, Want},
 };
 
 mod start;
@@ -55,6 +57,13 @@ pub(super) struct RedisReader {
     next_check: Instant,
     failures: u32,
     retry_at: Instant,
+    recent: Recent,
+    /// What was read lately of the incarnations before, while it may come again.
+    repeats: Vec<Seen>,
+    /// Whether it is to be seen that the stream is still the one that was read.
+    doubted: bool,
+    /// The last id that was read when it last was seen to be. What was read since may be another stream's.
+    anchor: StreamId,
 }
 
 /// What a look at the stream's counters says.
@@ -68,7 +77,7 @@ struct Checked {
 // === impl RedisReader ===
 
 impl RedisReader {
-    pub(super) fn new(shared: Arc<Shared>) -> Self {
+    pub(super) fn new(shared: Arc<Shared>, recent: Recent) -> Self {
         let now = Instant::now();
         Self {
             control: shared.control(),
@@ -84,12 +93,17 @@ impl RedisReader {
             next_check: now,
             failures: 0,
             retry_at: now,
+            recent,
+            repeats: Vec::new(),
+            doubted: true,
+            anchor: StreamId::MIN,
         }
     }
 
     fn go_to(&mut self, position: &Position) {
         self.incarnation = position.incarnation;
-        self.last = position.high;
+        self.recent.set_incarnation(position.incarnation);
+        (self.last, self.anchor) = (position.high, position.high);
         self.holes = position.holes.iter().copied().collect();
         self.seen = position.read.map(|read| read + position.above + position.holes.len() as u64);
         self.drop_data();
@@ -113,7 +127,8 @@ impl RedisReader {
         self.ask(want, wait)?;
         let entries = self.receive(want, wait)?;
         if !entries.is_empty() {
-            return Ok(Batch { entries, ..Batch::default() });
+            let repeated = self.note(&entries);
+            return Ok(Batch { entries, repeated, ..Batch::default() });
         }
         let checked = if Instant::now() >= self.next_check { self.check()? } else { Checked::default() };
         Ok(Batch { restarted: checked.restarted, lost_unseen: checked.lost, added: checked.added, ..Batch::default() })
@@ -173,6 +188,22 @@ impl RedisReader {
         entries
     }
 
+    /// Remembers entries, and returns the ids of those that were read, and committed, in an earlier incarnation.
+    fn note(&mut self, entries: &[Entry]) -> Vec<StreamId> {
+        let seen: Vec<Seen> = entries.iter().map(|entry| (entry.id, digest(&entry.fields))).collect();
+        let Some(&(until, _)) = self.repeats.last() else {
+            self.recent.note(&seen);
+            return Vec::new();
+        };
+        let (repeated, new): (Vec<Seen>, Vec<Seen>) =
+            seen.into_iter().partition(|seen| self.repeats.binary_search(seen).is_ok());
+        self.recent.note(&new);
+        if self.last > until {
+            self.repeats = Vec::new();
+        }
+        repeated.into_iter().map(|(id, _)| id).collect()
+    }
+
     /// Entries of holes, those that are gone as lost.
     fn read_holes(&mut self, want: Want) -> Result<Batch, SourceError> {
         let count = (want.bytes.min(REPLY_BYTES) / self.mean).clamp(1, 256).min(self.holes.len());
@@ -193,6 +224,7 @@ impl RedisReader {
         self.holes.drain(..count);
         let bytes: usize = batch.entries.iter().map(|entry| reply::size(&entry.fields)).sum();
         self.mean = (bytes / batch.entries.len().max(1)).max(self.mean / 10 * 9).max(64);
+        self.recent.note(&batch.entries.iter().map(|entry| (entry.id, digest(&entry.fields))).collect::<Vec<_>>());
         Ok(batch)
     }
 
@@ -200,20 +232,17 @@ impl RedisReader {
     fn check(&mut self) -> Result<Checked, SourceError> {
         let info = self.shared.stream_info(&mut self.control)?;
         self.next_check = Instant::now() + CHECK_EVERY;
-        let generated = info.as_ref().and_then(|info| info.id("last-generated-id"));
-        if generated.unwrap_or(StreamId::MIN) < self.last {
-            let position = self.restart()?;
+        if !self.is_same(info.as_ref())? {
+            let position = self.restart(&[])?;
             return Ok(Checked { restarted: Some(position), ..Checked::default() });
         }
+        let generated = info.as_ref().and_then(|info| info.id("last-generated-id"));
         let (Some(info), Some(generated)) = (info, generated) else { return Ok(Checked::default()) };
         let mut checked = Checked::default();
         let Some(added) = info.count("entries-added") else { return Ok(checked) };
         let caught_up = generated == self.last;
         let length = info.count("length").unwrap_or(0);
-        let first = match info.get("first-entry") {
-            Some(Value::Array(first)) => first.first().and_then(reply::id),
-            _ => None,
-        };
+        let first = start::first_entry(&info);
         // All that stands in the stream is unread: what was added since and does not stand there is lost.
         let unread = match first {
             _ if caught_up => Some(0),
@@ -237,6 +266,7 @@ impl RedisReader {
         self.drop_data();
         self.control.disconnect();
         // What the server lost, it lost while we were away.
+        self.doubted = true;
         self.next_check = Instant::now();
         let pause = PAUSE.0.saturating_mul(1 << self.failures.min(10)).min(PAUSE.1);
         self.retry_at = Instant::now() + pause.mul_f64(0.5 + fastrand::f64() / 2.0);
@@ -246,6 +276,14 @@ impl RedisReader {
 }
 
 impl Reader for RedisReader {
+    fn published(&mut self) -> Result<Option<Published>, SourceError> {
+        let info = self.shared.stream_info(&mut self.control)?;
+        let generated = info.and_then(|info| info.id("last-generated-id")).unwrap_or(StreamId::MIN);
+        let group = self.shared.group_info(&mut self.control)?;
+        let low = group.and_then(|group| group.id("last-delivered-id")).filter(|low| *low <= generated);
+        Ok(low.map(|low| Published { low, is_ours: false }))
+    }
+
     fn start(&mut self, durable: Option<&Position>) -> Result<Position, SourceError> {
         let position = self.start_at(durable)?;
         self.go_to(&position);

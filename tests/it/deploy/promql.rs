@@ -67,8 +67,9 @@ fn matchers(text: &str) -> Vec<Matcher> {
     while let Some((head, tail)) = rest.split_once('"') {
         let (value, after) = tail.split_once('"').expect("a closed quote");
         let head = head.trim().trim_start_matches(',').trim();
-        let at = head.find(['=', '!']).expect("an operator");
-        all.push((head[..at].trim().to_owned(), head[at..].trim().to_owned(), value.to_owned()));
+        let label = head.trim_end_matches(['=', '!', '~']);
+        let operator = head.strip_prefix(label).expect("an operator");
+        all.push((label.trim().to_owned(), operator.to_owned(), value.to_owned()));
         rest = after;
     }
     all
@@ -78,25 +79,23 @@ fn matchers(text: &str) -> Vec<Matcher> {
 fn selectors(expr: &str) -> Vec<(String, Vec<Matcher>)> {
     let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
     let mut all = Vec::new();
-    let mut at = 0;
-    while let Some(found) = expr[at..].find(|c: char| c.is_ascii_alphabetic()) {
-        let start = at + found;
-        let end = expr[start..].find(|c| !is_name(c)).map_or(expr.len(), |n| start + n);
-        let name = &expr[start..end];
-        at = end;
+    let mut rest = expr;
+    while !rest.is_empty() {
+        let after = rest.trim_start_matches(is_name);
+        let name = rest.strip_suffix(after).unwrap_or(rest);
+        rest = after.strip_prefix(|c| !is_name(c)).unwrap_or(after);
         if !name.starts_with("task_logger_") && !name.starts_with("process_") {
             continue;
         }
         let mut found = Vec::new();
-        if expr[end..].starts_with('{') {
+        if let Some(inside) = after.strip_prefix('{') {
             let mut quoted = false;
-            let close = expr[end..].find(|c| {
+            let is_end = |c| {
                 quoted ^= c == '"';
                 c == '}' && !quoted
-            });
-            let close = end + close.expect("a closed brace");
-            found = matchers(&expr[end + 1..close]);
-            at = close;
+            };
+            let (inside, after) = inside.split_once(is_end).expect("a closed brace");
+            (found, rest) = (matchers(inside), after);
         }
         all.push((name.to_owned(), found));
     }

@@ -14,7 +14,7 @@ use std::{
 use super::*;
 
 /// Passes bytes between a socket of its own and the server's. Ends, with all its threads, when dropped.
-struct Proxy {
+pub(super) struct Proxy {
     socket: PathBuf,
     _dir: tempfile::TempDir,
     shared: Arc<Shared>,
@@ -31,7 +31,7 @@ struct Shared {
 }
 
 impl Proxy {
-    fn start(server: &RedisServer, old: bool) -> Self {
+    pub(super) fn start(server: &RedisServer, old: bool) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let socket = dir.path().join("proxy");
         let listener = UnixListener::bind(&socket).unwrap();
@@ -61,7 +61,12 @@ impl Proxy {
         Self { socket, _dir: dir, shared, acceptor: Some(acceptor) }
     }
 
-    fn url(&self) -> String {
+    /// Replies of every connection are cut after so many bytes; 0: never.
+    pub(super) fn cut_after(&self, bytes: u64) {
+        self.shared.cut_after.store(bytes, Ordering::Release);
+    }
+
+    pub(super) fn url(&self) -> String {
         format!("redis+unix://{}", self.socket.display())
     }
 }

@@ -1,26 +1,38 @@
 //! Where reading begins: the journal's position, an existing group, or the stream's first entry; and where it begins again when
-//! the stream was replaced.
+//! the stream was replaced: flushed, deleted and filled anew, restored, or failed over to a replica that is behind.
 
 use redis::{Value, cmd};
 
-use super::{RedisReader, reply};
-use crate::{event::StreamId, position::Position, source::SourceError};
+use super::{
+    RedisReader,
+    reply::{self, Info},
+};
+use crate::{
+    event::StreamId,
+    position::Position,
+    source::{
+        SourceError,
+        redis::recent::{Seen, digest},
+    },
+};
 
 /// Ids in one page of XPENDING.
 const PENDING_PAGE: usize = 1000;
+/// Neighbours that are asked for at each step of the search for the newest entry that is still there: some may be deleted.
+const NEIGHBOURS: usize = 4;
 
 impl RedisReader {
     /// The position to go on from.
     pub(super) fn start_at(&mut self, durable: Option<&Position>) -> Result<Position, SourceError> {
+        self.recent.load(durable);
         let pending = self.pending()?;
         let position = match durable {
             Some(position) => {
+                self.go_to(position);
                 let info = self.shared.stream_info(&mut self.control)?;
-                let generated = info.and_then(|info| info.id("last-generated-id")).unwrap_or(StreamId::MIN);
-                self.incarnation = position.incarnation;
-                match generated < position.high {
-                    true => self.restart()?,
-                    false => {
+                match self.is_same(info.as_ref())? {
+                    false => self.restart(&position.holes)?,
+                    true => {
                         self.ensure_group(position.low)?;
                         position.clone()
                     }
@@ -38,21 +50,110 @@ impl RedisReader {
         Ok(position)
     }
 
-    /// A new incarnation: from where its group stands, which came with it, or from its first entry.
-    pub(super) fn restart(&mut self) -> Result<Position, SourceError> {
+    /// Whether the stream is the one that was read up to `last`. Asked with every new connection, and when the counters fell.
+    pub(super) fn is_same(&mut self, info: Option<&Info>) -> Result<bool, SourceError> {
+        let generated = info.and_then(|info| info.id("last-generated-id")).unwrap_or(StreamId::MIN);
+        if generated < self.last {
+            return Ok(false);
+        }
+        let added = info.and_then(|info| info.count("entries-added"));
+        // Fewer than we counted: it was made anew, whatever its ids are now. What we read last may be of the new one.
+        if !self.recent.is_empty() && self.seen.zip(added).is_some_and(|(seen, added)| added < seen) {
+            return Ok(false);
+        }
+        if !self.doubted {
+            self.anchor = self.last;
+            return Ok(true);
+        }
+        // A replica that was behind and got new entries since may have ids above ours, and below, too. The last entry that we read
+        // tells: a history that has it has all before it.
+        let is_same = match info.and_then(first_entry) {
+            Some(first) if first <= self.last => match self.look_up(&[self.last])?.pop() {
+                Some((_, found)) => self.recent.find(self.last).is_none_or(|noted| noted == found),
+                // Deleted, or never there.
+                None => self.recent.is_empty(),
+            },
+            // What stands there comes behind it.
+            _ => true,
+        };
+        if is_same {
+            (self.doubted, self.anchor) = (false, self.last);
+        }
+        Ok(is_same)
+    }
+
+    /// A new incarnation. It begins where the two streams part: behind the newest entry that was read and still stands there, of
+    /// which `open` were not committed. If none does, from where its group stands, if that came with it, or from its first entry.
+    pub(super) fn restart(&mut self, open: &[StreamId]) -> Result<Position, SourceError> {
         let incarnation = self.incarnation + 1;
-        let generated = self.shared.stream_info(&mut self.control)?.and_then(|info| info.id("last-generated-id"));
-        let group = self.group_position()?.filter(|group| Some(group.high) <= generated);
-        let mut position = match group {
-            Some(group) => group,
-            None => {
-                self.ensure_group(StreamId::MIN)?;
-                self.first_position()?
+        let mut position = match self.parting()? {
+            Some(at) => {
+                self.ensure_group(at)?;
+                let holes: Vec<_> = open.iter().copied().filter(|&id| id < at).collect();
+                let low = holes.first().map_or(at, |first| first.previous());
+                Position { low, high: at, holes, ..Position::default() }
             }
+            None => self.unknown_stream()?,
         };
         position.incarnation = incarnation;
+        self.repeats = self.recent.sorted();
+        self.doubted = false;
         self.go_to(&position);
         Ok(position)
+    }
+
+    /// Where to begin in a stream that has nothing of what was read lately.
+    fn unknown_stream(&mut self) -> Result<Position, SourceError> {
+        let info = self.shared.stream_info(&mut self.control)?;
+        let generated = info.and_then(|info| info.id("last-generated-id")).unwrap_or(StreamId::MIN);
+        let oldest = self.recent.sorted().first().map(|(id, _)| *id);
+        // A group that stands within what was read lately stands there because we published that, to this stream or its
+        // predecessor: it says nothing. One that is older came with a backup.
+        let came_with_it =
+            |group: &Position| group.high <= generated && oldest.is_none_or(|oldest| group.high < oldest);
+        match self.group_position()?.filter(came_with_it) {
+            Some(group) => Ok(group),
+            None => {
+                self.ensure_group(StreamId::MIN)?;
+                self.first_position()
+            }
+        }
+    }
+
+    /// The newest entry that was read while the stream was known to be the same, and that stands in it as it did.
+    fn parting(&mut self) -> Result<Option<StreamId>, SourceError> {
+        let Some(info) = self.shared.stream_info(&mut self.control)? else { return Ok(None) };
+        let Some(first) = first_entry(&info) else { return Ok(None) };
+        let mut known = self.recent.sorted();
+        known.retain(|(id, _)| (first..=self.anchor).contains(id));
+        let (mut low, mut high, mut found) = (0, known.len(), None);
+        while low < high {
+            let middle = low + (high - low) / 2;
+            let asked = known.get(middle..high.min(middle + NEIGHBOURS)).unwrap_or_default();
+            let standing = self.look_up(&asked.iter().map(|(id, _)| *id).collect::<Vec<_>>())?;
+            match asked.iter().rposition(|seen| standing.contains(seen)) {
+                Some(at) => {
+                    found = asked.get(at).map(|(id, _)| *id);
+                    low = middle + at + 1;
+                }
+                None => high = middle,
+            }
+        }
+        Ok(found)
+    }
+
+    /// Which of these entries stand in the stream, with their digests.
+    fn look_up(&mut self, ids: &[StreamId]) -> Result<Vec<Seen>, SourceError> {
+        let ranges = ids.iter().map(|id| {
+            let mut range = cmd("XRANGE");
+            range.arg(&self.shared.stream).arg(id.to_string()).arg(id.to_string());
+            range
+        });
+        let mut found = Vec::new();
+        for reply in self.control.all(&ranges.collect::<Vec<_>>())? {
+            found.extend(reply::entries("XRANGE", reply)?.iter().map(|entry| (entry.id, digest(&entry.fields))));
+        }
+        Ok(found)
     }
 
     /// Where the group stands; `None`: there is no group.
@@ -110,6 +211,14 @@ impl RedisReader {
                 return Ok(ids);
             }
         }
+    }
+}
+
+/// The id of the stream's first entry.
+pub(super) fn first_entry(info: &Info) -> Option<StreamId> {
+    match info.get("first-entry") {
+        Some(Value::Array(first)) => first.first().and_then(reply::id),
+        _ => None,
     }
 }
 

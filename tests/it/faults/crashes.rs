@@ -1,0 +1,81 @@
+//! A crash at every step: the process dies there at a random hit, is started again, and what is left is judged.
+
+use std::{fs::OpenOptions, io::Write, os::unix::process::ExitStatusExt, time::Instant};
+
+use rustix::process::Signal;
+
+use super::{
+    steps::{STEPS, Step, When},
+    world::{Source, World},
+};
+use crate::rig::{eventually, seed};
+
+/// Runs into one step's crash, and back to health.
+pub(super) fn crash_at(world: &mut World, step: &Step) {
+    let fatal = |hits: u64| format!("{};{}={hits}*off->abort", step.with, step.name);
+    match step.when {
+        When::Running(hits) => {
+            let hits = world.rng.u64(0..hits);
+            world.arm(&fatal(hits));
+        }
+        When::Starting => {
+            leave_work(world);
+            world.arm(&fatal(0));
+            world.start();
+        }
+        When::Ending => {
+            world.feed(40);
+            world.arm(&fatal(0));
+            world.node().signal(Signal::TERM);
+        }
+    }
+    let ended = world.feed_until_dead();
+    let log = world.node().log();
+    assert!(ended.signal().is_some(), "{}: it ended with {ended}:\n{log}", step.name);
+    assert!(log.contains(&format!("name=\"{}\"", step.name)), "{} was never reached:\n{log}", step.name);
+    world.recover(step.name);
+}
+
+/// Kills the process with records that no checkpoint covers, one of them of a file that goes on behind its end.
+fn leave_work(world: &mut World) {
+    world.arm("checkpoint::begin=pause");
+    world.feed(40);
+    world.say("cut-me");
+    let file = world.rig.logs().join("cut-me/03-agent-output.jsonl");
+    let last = format!("mark-9{:06}-end", world.said());
+    eventually("the last line is applied", || std::fs::read_to_string(&file).is_ok_and(|text| text.contains(&last)));
+    world.node.take().unwrap().kill();
+    OpenOptions::new().append(true).open(&file).unwrap().write_all(b"{\"of\":\"nobody").unwrap();
+}
+
+fn crash_everywhere(test: &str, source: Source, share: usize, of: usize) {
+    let Some(mut world) = World::new(source, seed(test)) else { return };
+    world.start_owner();
+    let here = STEPS.iter().filter(|step| step.only.is_none_or(|only| only == source));
+    for step in here.skip(share).step_by(of) {
+        let started = Instant::now();
+        crash_at(&mut world, step);
+        eprintln!("{test}: {} in {:?}", step.name, started.elapsed());
+    }
+    world.end();
+}
+
+#[test]
+fn a_crash_at_every_step_on_redis_odd() {
+    crash_everywhere("a_crash_at_every_step_on_redis_odd", Source::Redis, 1, 2);
+}
+
+#[test]
+fn a_crash_at_every_step_on_redis_even() {
+    crash_everywhere("a_crash_at_every_step_on_redis_even", Source::Redis, 0, 2);
+}
+
+#[test]
+fn a_crash_at_every_step_on_the_embedded_stream_odd() {
+    crash_everywhere("a_crash_at_every_step_on_the_embedded_stream_odd", Source::Embedded, 1, 2);
+}
+
+#[test]
+fn a_crash_at_every_step_on_the_embedded_stream_even() {
+    crash_everywhere("a_crash_at_every_step_on_the_embedded_stream_even", Source::Embedded, 0, 2);
+}

@@ -1,0 +1,209 @@
+//! A service with a producer and a judge: fed in bursts, hurt by rules of `FAILPOINTS`, started again, and looked at while it
+//! runs idle. Random by its seed alone.
+
+use std::{
+    cell::RefCell,
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::PathBuf,
+    process::ExitStatus,
+    time::Duration,
+};
+
+use fastrand::Rng;
+
+use crate::{
+    checker::{Defect, Id, Stream},
+    load::{Fields, Load, entry, send},
+    rig::{Node, PATIENCE, Rig, eventually, within},
+};
+
+/// Small segments and frequent checkpoints: what is seldom otherwise comes within a burst.
+pub(crate) const SMALL: &str =
+    "journal::bytes=return(65536);log::bytes=return(65536);dead::bytes=return(2048);checkpoint::every=return(100)";
+
+/// Which stream a world stands on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Source {
+    Redis,
+    Embedded,
+}
+
+/// A service under load, with all that it ever took in.
+pub(crate) struct World {
+    pub(crate) rig: Rig,
+    pub(crate) source: Source,
+    pub(crate) rng: Rng,
+    pub(crate) node: Option<Node>,
+    load: Load,
+    rules: PathBuf,
+    made: u64,
+    /// Ids that were answered with.
+    acked: BTreeSet<Id>,
+    /// The stream as it was seen last: what was trimmed since stays known.
+    seen: RefCell<Stream>,
+}
+
+impl World {
+    /// One on a stream of its own; `None` after a message where there is no Redis.
+    pub(crate) fn new(source: Source, seed: u64) -> Option<Self> {
+        let rig = match source {
+            Source::Redis => Rig::redis()?,
+            Source::Embedded => Rig::embedded(),
+        };
+        Some(Self::on(rig, source, seed))
+    }
+
+    /// The same with settings and plugins of the test's own.
+    pub(crate) fn on(rig: Rig, source: Source, seed: u64) -> Self {
+        let rules = rig.root().join("failpoints");
+        let rig = rig.set("FAILPOINTS_FILE", rules.to_str().unwrap());
+        let world = Self {
+            rig,
+            source,
+            rng: Rng::with_seed(seed),
+            node: None,
+            load: Load::new(seed, 12),
+            rules,
+            made: 0,
+            acked: BTreeSet::new(),
+            seen: RefCell::default(),
+        };
+        world.arm("");
+        world
+    }
+
+    /// Puts rules in place, beside [`SMALL`], for the running process and those to come.
+    pub(crate) fn arm(&self, rules: &str) {
+        let new = self.rules.with_extension("new");
+        fs::write(&new, format!("{SMALL};{rules}")).unwrap();
+        fs::rename(new, &self.rules).unwrap();
+    }
+
+    /// Starts the process; with rules in place it may be gone before it listens.
+    pub(crate) fn start(&mut self) {
+        let mut node = self.rig.spawn_silent();
+        assert!(within(PATIENCE, || node.learn_address() || node.ended().is_some()), "{}", node.log());
+        self.node = Some(node);
+    }
+
+    /// Starts it and waits until it takes events in.
+    pub(crate) fn start_owner(&mut self) {
+        self.start();
+        eventually("the process owns the stream", || self.node().takes_events());
+    }
+
+    pub(crate) fn node(&mut self) -> &mut Node {
+        self.node.as_mut().expect("started")
+    }
+
+    /// Appends some entries, and one that is a dead letter at once. What the embedded stream refuses was not taken in.
+    pub(crate) fn feed(&mut self, count: usize) {
+        let mut batch: Vec<Fields> = Vec::new();
+        while batch.len() < count {
+            let fields = self.load.next();
+            // There are no plugins here that could be asked to drop.
+            if !fields.iter().any(|(_, value)| value.contains("please-")) {
+                batch.push(fields);
+            }
+        }
+        batch.push(entry(&[("type", "task:output"), ("task_id", "task-00001"), ("data", "no json")]));
+        self.send(batch);
+    }
+
+    /// Appends an output of a task, with a marker that the judge looks for.
+    pub(crate) fn say(&mut self, task: &str) {
+        self.made += 1;
+        let data = serde_json::json!({"content": format!("mark-9{:06}-end", self.made)}).to_string();
+        self.send(vec![entry(&[("type", "task:output"), ("task_id", task), ("data", &data)])]);
+    }
+
+    /// The number in the last line that was said.
+    pub(crate) fn said(&self) -> u64 {
+        self.made
+    }
+
+    /// Ends the process, judges what it left, and asks `task-logger verify`, too.
+    #[track_caller]
+    pub(crate) fn end(&mut self) {
+        self.judge("all of it");
+        self.node.take().unwrap().terminate();
+        assert_eq!(self.defects(), []);
+        let verified = self.rig.command(&["verify", "--json"]).output().unwrap();
+        let (out, err) = (String::from_utf8_lossy(&verified.stdout), String::from_utf8_lossy(&verified.stderr));
+        assert!(verified.status.success(), "verify: {}\n{out:.4000}\n{err:.2000}", verified.status);
+    }
+
+    pub(crate) fn send(&mut self, batch: Vec<Fields>) {
+        match self.source {
+            Source::Redis => send(&mut self.rig.connect(), batch),
+            Source::Embedded => {
+                // JSON has no doubled fields.
+                let batch: Vec<BTreeMap<_, _>> = batch.into_iter().map(|fields| fields.into_iter().collect()).collect();
+                let body = serde_json::to_string(&batch).unwrap();
+                let Some(node) = &self.node else { return };
+                let (status, answer) = node.post_answer("/events", &body);
+                if status == 200 {
+                    let answer: serde_json::Value = serde_json::from_str(&answer).unwrap();
+                    let ids = answer["ids"].as_array().unwrap().iter();
+                    self.acked.extend(ids.map(|id| Id::parse(id.as_str().unwrap()).unwrap()));
+                }
+            }
+        }
+    }
+
+    /// Feeds until the process is gone, and returns how it ended.
+    #[track_caller]
+    pub(crate) fn feed_until_dead(&mut self) -> ExitStatus {
+        for _ in 0..400 {
+            if let Some(ended) = self.node().ended() {
+                return ended;
+            }
+            self.feed(30);
+            within(Duration::from_millis(60), || self.node().ended().is_some());
+        }
+        panic!("the process lives:\n{}", self.node().log());
+    }
+
+    /// Everything wrong with what is there now.
+    pub(crate) fn defects(&self) -> Vec<Defect> {
+        let stream = self.stream();
+        let mut defects = stream.defects(&self.rig.logs(), &[]);
+        let there: BTreeSet<Id> = stream.entries.iter().map(|entry| entry.id).collect();
+        // An answer was a promise.
+        defects.extend(self.acked.difference(&there).map(|id| Defect::Missing(*id)));
+        defects
+    }
+
+    /// The stream with everything that ever stood in it.
+    pub(crate) fn stream(&self) -> Stream {
+        let now = match self.source {
+            Source::Redis => Stream::of_redis(&mut self.rig.connect()),
+            Source::Embedded => Stream::of_embedded(&self.rig.root().join("stream")),
+        };
+        let all = now.with_earlier(&self.seen.borrow());
+        *self.seen.borrow_mut() = all.clone();
+        all
+    }
+
+    /// Waits until all is in the files, once and in order, and says what is wrong if that never comes.
+    #[track_caller]
+    pub(crate) fn judge(&mut self, after: &str) {
+        if !within(Duration::from_secs(30), || self.defects().is_empty()) {
+            let log = self.node.as_ref().map(Node::log).unwrap_or_default();
+            let tail: Vec<_> = log.lines().rev().take(30).collect();
+            eprintln!("after {after}: {}", tail.into_iter().rev().collect::<Vec<_>>().join("\n"));
+            self.stream().prove(&self.rig.logs(), &[]);
+            panic!("after {after}: {:?}", self.defects());
+        }
+    }
+
+    /// Starts it without rules, lets it finish, and judges.
+    #[track_caller]
+    pub(crate) fn recover(&mut self, after: &str) {
+        self.arm("");
+        self.node = None;
+        self.start_owner();
+        self.judge(after);
+    }
+}
