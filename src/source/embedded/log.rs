@@ -192,6 +192,7 @@ impl Log {
             }
             state.busy = true;
             let begun = state.write();
+            // Only those whose frames are taken along: others come while the file is synced.
             let waiting = std::mem::take(&mut state.waiting);
             let result = match begun {
                 Ok((durable, file)) => {
@@ -305,21 +306,29 @@ impl Log {
 
     /// Ends the writer's segment and begins one in which a body of that size fits.
     fn roll(&self, state: &mut State, body: usize) -> Result<(), SourceError> {
-        let first = match &mut state.writer {
-            Some(writer) => {
-                writer.write()?;
-                if let Err(error) = writer.sync() {
-                    let failure = Failure::from(error);
+        let first = match state.writer.is_some() {
+            true => {
+                let (durable, file) = match state.write() {
+                    Ok(written) => written,
+                    Err(failure) => {
+                        // What others staged is gone with it.
+                        state.answer(&Err(failure.clone()));
+                        self.moved.notify_all();
+                        return Err(failure.into_source_error());
+                    }
+                };
+                let path = cursor::segment_path(&self.dir, durable.segment);
+                if let Err(source) = segment::sync(&file, &path) {
+                    let failure = Failure { action: "sync", path, source: Arc::new(source) };
                     state.broken = Some(failure.clone());
                     return Err(failure.into_source_error());
                 }
                 // Readers may have it, whether or not the new segment can be made.
-                let (sequence, tail) = (writer.next_sequence() - 1, writer.tail());
-                state.durable = Durable { sequence, last: state.last, segment: state.segment, tail };
+                state.durable = durable;
                 self.moved.notify_all();
-                sequence + 1
+                durable.sequence + 1
             }
-            None => 1,
+            false => 1,
         };
         let size =
             segment::size_for(body, fault::segment_bytes(&cursor::segment_path(&self.dir, first), self.segment_bytes));
@@ -360,6 +369,14 @@ impl State {
             Some(failure) => Err(failure.clone().into_source_error()),
             None if self.closed => Err(closed(dir)),
             None => Ok(()),
+        }
+    }
+
+    /// Tells those who wait what became of their frames.
+    fn answer(&mut self, result: &Result<(), Failure>) {
+        for waiter in self.waiting.drain(..) {
+            // Each is set once: it was taken off the list.
+            drop(waiter.set(result.clone()));
         }
     }
 
