@@ -215,6 +215,7 @@ impl Rig {
     }
 
     /// The same with further variables of its own.
+    #[cfg(feature = "failpoints")]
     pub(crate) fn spawn_with(&self, env: &[(&str, &str)]) -> Node {
         let mut command = self.command(&["serve"]);
         command.envs(env.iter().copied());
@@ -425,11 +426,6 @@ impl Node {
     /// kill -9; it stays here to be looked at.
     pub(crate) fn strike_dead(&mut self) {
         self.end();
-    }
-
-    /// How it ended, if it has.
-    pub(crate) fn ended(&mut self) -> Option<ExitStatus> {
-        self.child.try_wait().unwrap()
     }
 
     /// SIGTERM, and how it ended.

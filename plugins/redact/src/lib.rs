@@ -1,7 +1,7 @@
 //! `redact`: takes secrets out of events before anything else sees them. [`plugin`] makes a plugin of [`Redactor`]. An
 //! event goes down these files: [`json`] finds an output's text, [`event`] looks at each string, [`scan`] finds in
 //! a text what [`tokens`], [`names`] with [`assign`], [`url`], [`block`] and [`command`] know, [`value`] tells secrets from
-//! placeholders, and [`stream`] joins what the agent said in pieces.
+//! placeholders, [`stream`] joins what the agent said in pieces, and [`left`] keeps what a piece that went out tells of the next.
 //!
 //! The rules are no regular expressions: each is a literal, which [`finder`] finds, and a run of byte classes after it. That
 //! is linear too, and it knows when a text ends in the middle of a secret, which `hold` needs.

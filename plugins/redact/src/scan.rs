@@ -250,10 +250,12 @@ impl Scanner {
         let mut found = Found::default();
         let mut name_until = 0;
         for Hit { literal, start, end } in self.finder.all(bytes) {
-            if start < found.until {
+            let anchor = self.anchors[literal];
+            // Of configured values one may be part of another: they become one match.
+            if start < found.until && !matches!(anchor, Anchor::Value) {
                 continue;
             }
-            match self.anchors[literal] {
+            match anchor {
                 Anchor::Token(token) => token.find(text, start, edge, &mut found),
                 // A name may hold several of the words that names are known by: it is looked at once.
                 Anchor::Name if start >= name_until => {

@@ -1,6 +1,6 @@
 //! The agent's output as one stream: the `content` of consecutive `task:output` events is scanned as if it were one text.
-//! What its end leaves open is held back until it is decided; when it cannot wait any longer it goes, and a [`Carry`] tells
-//! the next call how the text went on.
+//! What its end leaves open, so that a mark would stand there, is held back until it is decided; when it cannot wait any longer
+//! it goes. A [`Carry`] tells the next call how the text went on, also where nothing was open.
 
 use std::{cmp::Reverse, ops::Range};
 
