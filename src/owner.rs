@@ -25,6 +25,7 @@ use crate::{
     decode::RecordedGaps,
     ending::{Cause, Ending},
     event::StreamId,
+    fault,
     journal::{self, Journal, JournalError, replay::Checkpoint, segment},
     lane::Lane,
     metrics::DataPath,
@@ -343,6 +344,7 @@ impl Owner {
 
         while !stop.is_draining() && !ending.is_over() {
             stop.wait(Duration::from_millis(100));
+            fault::pass("owner::look");
             if !lease.is_held() {
                 // The threads find out when what they wait for has timed out; whoever asks should not wait as long.
                 self.status.set_blocked("stream", Some("the lease cannot be renewed".into()));

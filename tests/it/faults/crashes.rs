@@ -2,8 +2,6 @@
 
 use std::{fs::OpenOptions, io::Write, os::unix::process::ExitStatusExt, time::Instant};
 
-use rustix::process::Signal;
-
 use super::{
     steps::{STEPS, Step, When},
     world::{Source, World},
@@ -26,7 +24,7 @@ pub(super) fn crash_at(world: &mut World, step: &Step) {
         When::Ending => {
             world.feed(40);
             world.arm(&fatal(0));
-            world.node().signal(Signal::TERM);
+            world.node().ask_to_end();
         }
     }
     let ended = world.feed_until_dead();

@@ -115,6 +115,7 @@ pub(super) const STEPS: &[Step] = &[
     starting("recover::remove"),
     starting("recover::removed"),
     // The ownership.
+    running("owner::look", 3),
     starting("lease::take"),
     starting("lease::taken"),
     on(Redis, running("lease::renew", 1)),
