@@ -181,6 +181,7 @@ impl World {
 
     /// Feeds until the process is gone, and returns how it ended.
     #[track_caller]
+    #[cfg(feature = "failpoints")]
     pub(crate) fn feed_until_dead(&mut self) -> ExitStatus {
         for _ in 0..400 {
             if let Some(ended) = self.node().ended() {
@@ -247,6 +248,7 @@ impl World {
 
     /// Starts it without rules, lets it finish, and judges.
     #[track_caller]
+    #[cfg(feature = "failpoints")]
     pub(crate) fn recover(&mut self, after: &str) {
         self.arm("");
         self.node = None;
