@@ -71,7 +71,20 @@ pub const BLOCKED_BY: &str = "task_logger_blocked_by";
 pub use crate::event::KINDS;
 
 /// The values of the `part` label: everything that [`Status::set_blocked`](crate::status::Status::set_blocked) is told of.
-pub const BLOCKING_PARTS: [&str; 8] = ["backlog", "disk", "files", "plugins", "publish", "read", "standby", "stream"];
+pub const BLOCKING_PARTS: [&str; 12] = [
+    "backlog",
+    "checkpoint",
+    "dead_letters",
+    "disk",
+    "files",
+    "plugins",
+    "publish",
+    "read",
+    "standby",
+    "start",
+    "stream",
+    "suspicion",
+];
 
 /// The values of the `reason` label besides [`OTHER`].
 pub const DEAD_REASONS: [&str; 13] = [

@@ -112,6 +112,17 @@ impl Stream {
         Self { entries, dead }
     }
 
+    /// Adds what an earlier look at the same stream saw and this one does not, because it was trimmed since.
+    pub(crate) fn with_earlier(mut self, earlier: &Self) -> Self {
+        let ids: HashSet<Id> = self.entries.iter().map(|entry| entry.id).collect();
+        self.entries.extend(earlier.entries.iter().filter(|entry| !ids.contains(&entry.id)).cloned());
+        self.entries.sort_by_key(|entry| entry.id);
+        // A letter was compared with its entry as long as that was there.
+        let whole: HashSet<Id> = earlier.dead.iter().filter(|letter| letter.whole).map(|letter| letter.id).collect();
+        self.dead.iter_mut().for_each(|letter| letter.whole |= whole.contains(&letter.id));
+        self
+    }
+
     /// Fails the test unless everything stands where it must; `extras` are the files that plugins may have written.
     #[track_caller]
     pub(crate) fn prove(&self, rig: &Rig, extras: &[&str]) {

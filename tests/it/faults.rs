@@ -1,8 +1,7 @@
 //! Faults of files and processes: a crash and an error at every step of the commit path, files that are lost, cut, old or have no
 //! room, and bugs that are switched on to show that all this finds them. [`world`] is a service under load that is hurt and
-//! [`judge`]d, by rules that share no code with `verify`, which is asked as well.
+//! judged.
 
-mod judge;
 mod world;
 
 mod disk;

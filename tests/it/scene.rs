@@ -39,6 +39,8 @@ pub(crate) struct Scene {
 #[derive(Default)]
 pub(crate) struct Ledger {
     made: u64,
+    /// Sets tasks apart from those before.
+    set: u64,
     sent: BTreeMap<String, Vec<Sent>>,
 }
 
@@ -172,7 +174,7 @@ impl Ledger {
         let mut pipe = redis::pipe();
         for id in ids {
             self.made += 1;
-            let (task, marker) = (format!("t{:02}", rng.u64(..TASKS)), marker(self.made));
+            let (task, marker) = (format!("t{}{:02}", self.set, rng.u64(..TASKS)), marker(self.made));
             let broken = match broken {
                 Broken::None => false,
                 Broken::Some => rng.u8(..30) == 0,
@@ -190,6 +192,11 @@ impl Ledger {
             self.sent.entry(task).or_default().push(Sent { marker, broken, optional: false });
         }
         pipe.query::<()>(redis).unwrap();
+    }
+
+    /// From here on other tasks are fed: nothing is said of their order against those before.
+    pub(crate) fn other_tasks(&mut self) {
+        self.set += 1;
     }
 
     /// The number of the last entry made.

@@ -16,7 +16,8 @@ pub(super) fn flush_all(scene: &mut Scene) {
     scene.judge();
 }
 
-/// The stream is deleted and filled anew below the old ids; at times its ids are above them again before anybody looks.
+/// The stream is deleted and filled anew below the old ids; at times its ids are above them again before anybody looks. What is
+/// above is read first then: nothing is lost or doubled, but between the two parts there is no order.
 pub(super) fn deleted_and_lower_ids(scene: &mut Scene) {
     scene.produce(60);
     scene.leave_or_settle();
@@ -24,6 +25,7 @@ pub(super) fn deleted_and_lower_ids(scene: &mut Scene) {
     let from = scene.rng.u64(1..1000);
     scene.produce_under((from..from + 40).map(|ms| format!("{ms}-0")).collect());
     if scene.rng.bool() {
+        scene.ledger.other_tasks();
         scene.produce(20);
     }
     scene.judge();
