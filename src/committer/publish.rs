@@ -52,7 +52,7 @@ impl Publishing {
                 Ok(synced) => synced,
                 Err(RecvTimeoutError::Timeout) if !self.ending.is_over() => {
                     if let Some((receipt, at)) = &mut published
-                        && at.elapsed() >= AGAIN_AFTER
+                        && at.elapsed() >= fault::every("publish::again", AGAIN_AFTER)
                     {
                         let receipt = receipt.clone();
                         *at = Instant::now();

@@ -157,6 +157,9 @@ fn files_cut_and_removed_under_the_service_cost_their_own_lines_only() {
         world.say("emptied");
     }
     world.judge("the beginning");
+    for task in ["cut", "gone", "emptied"] {
+        eventually("it stands in the files", || lines_with(&world, task, "mark-") == 5);
+    }
     let cut = world.rig.logs().join("cut/03-agent-output.jsonl");
     let length = fs::metadata(&cut).unwrap().len();
     let truncate = |path: &Path, to: u64| fs::OpenOptions::new().write(true).open(path).unwrap().set_len(to).unwrap();

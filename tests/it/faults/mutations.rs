@@ -109,9 +109,10 @@ fn paused_owner(bug: &str, on: bool) {
     first.owns();
     say(&rig, &mut made, 5);
     first.settled(made);
-    // Neither its reader nor the one who watches may notice first: that is luck.
-    let slow = format!("{switch};owner::look=pause;read::before=pause;publish::position=sleep(700)");
-    first.arm("owner::look=pause");
+    // None of its reader, the one who watches, and a publisher with nothing to do may notice first: that is luck.
+    let unaware = "owner::look=pause;publish::again=return(60000)";
+    let slow = format!("{switch};{unaware};read::before=pause;publish::position=sleep(700)");
+    first.arm(unaware);
     eventually("nobody watches", || first.node.log().contains("name=\"owner::look\""));
     first.arm(&format!("{slow};journal::append=stop"));
     say(&rig, &mut made, 3);

@@ -206,16 +206,19 @@ impl World {
     }
 
     /// Whether the published position is the stream's end.
-    fn is_published(&mut self) -> bool {
+    fn is_published(&self) -> bool {
         match self.source {
             Source::Redis => {
                 let mut redis = self.rig.connect();
                 published(&mut redis) == last_id(&mut redis)
             }
             Source::Embedded => {
-                let metrics = self.node().json("/metrics");
-                let last = self.stream().entries.last().map(|entry| entry.id.to_string());
-                metrics["queue_depth"] == 0 && last.is_none_or(|last| metrics["published"] == last)
+                // From the file: what the process shows is up to a second old.
+                let file = self.rig.root().join("stream/task_events/position");
+                let bytes = fs::read(file).unwrap_or_default();
+                let number = |at: usize| Some(u64::from_le_bytes(bytes.get(at..at + 8)?.try_into().ok()?));
+                let at = number(0).zip(number(8)).map(|(ms, seq)| Id(ms, seq));
+                self.stream().entries.last().is_none_or(|last| at >= Some(last.id))
             }
         }
     }
