@@ -6,7 +6,6 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
     path::PathBuf,
-    process::ExitStatus,
     time::Duration,
 };
 
@@ -182,7 +181,7 @@ impl World {
     /// Feeds until the process is gone, and returns how it ended.
     #[track_caller]
     #[cfg(feature = "failpoints")]
-    pub(crate) fn feed_until_dead(&mut self) -> ExitStatus {
+    pub(crate) fn feed_until_dead(&mut self) -> std::process::ExitStatus {
         for _ in 0..400 {
             if let Some(ended) = self.node().ended() {
                 return ended;
