@@ -109,8 +109,9 @@ fn paused_owner(bug: &str, on: bool) {
     first.owns();
     say(&rig, &mut made, 5);
     first.settled(made);
-    // None of its reader, the one who watches, and a publisher with nothing to do may notice first: that is luck.
-    let unaware = "owner::look=pause;publish::again=return(60000)";
+    // None of its reader, the one who watches, a publisher with nothing to do, and the checkpointer may notice first:
+    // that is luck.
+    let unaware = "owner::look=pause;publish::again=return(60000);checkpoint::begin=pause";
     let slow = format!("{switch};{unaware};read::before=pause;publish::position=sleep(700)");
     first.arm(unaware);
     eventually("nobody watches", || first.node.log().contains("name=\"owner::look\""));

@@ -237,7 +237,16 @@ impl World {
     #[track_caller]
     pub(crate) fn judge(&mut self, after: &str) {
         let published = within(Duration::from_secs(60), || self.is_published());
-        let defects = self.defects();
+        let mut defects = self.defects();
+        if published && !defects.is_empty() {
+            // What is wrong stays wrong; what was only on its way does not, and is told all the same.
+            let first = defects.clone();
+            if within(Duration::from_secs(10), || self.defects().is_empty()) {
+                eprintln!("after {after}: found by a look at moving files alone: {first:#?}");
+                return;
+            }
+            defects = self.defects();
+        }
         if published && defects.is_empty() {
             return;
         }
