@@ -196,8 +196,9 @@ fn verify_finds_what_is_planted_in_records() {
     tree.expect("two lines swapped", swapped(OUTPUT, "o2", "o3"), &[("out_of_order", OUTPUT, "o2")]);
     tree.expect("two of a flow swapped", swapped(FLOW, "received", "joins"), &[("out_of_order", FLOW, "received")]);
     let ids = |logs: &Path| {
-        let (a, b) = (tree.id("created").to_owned(), tree.id("started").to_owned());
-        edit(logs, METADATA, |text| text.replace(&a, "A").replace(&b, &a).replace('A', &b));
+        // With their quotes: an id may be another one's beginning.
+        let (a, b) = (format!("\"{}\"", tree.id("created")), format!("\"{}\"", tree.id("started")));
+        edit(logs, METADATA, |text| text.replace(&a, "\0").replace(&b, &a).replace('\0', &b));
     };
     tree.expect("ids of documents swapped", ids, &[("out_of_order", METADATA, "created")]);
 

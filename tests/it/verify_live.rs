@@ -83,10 +83,10 @@ fn verify_looks_at_the_embedded_stream_too() {
     node.kill();
     let verdict = verify(&rig, &[]);
     assert_eq!((verdict["total"].as_u64(), entries(&verdict)), (Some(0), 400), "{verdict:#}");
-    let task = rig.logs().join("task-00001");
-    assert!(task.is_dir());
     let node = rig.spawn_owner();
     node.terminate();
+    let task = rig.logs().join("task-00001");
+    assert!(task.is_dir());
     std::fs::remove_dir_all(task).unwrap();
     let verdict = verify(&rig, &["--task", "task-00001"]);
     assert!(verdict["by_kind"]["missing"].as_u64().unwrap() > 0, "{verdict:#}");
