@@ -119,7 +119,7 @@ fn flood(test: &str, mut rig: Rig, mode: &str, poison_every: usize) -> Rig {
     for _ in 0..3 {
         let node = rig.spawn_owner();
         for _ in 0..4 {
-            planter.post(&node, 60);
+            planter.post(&node, 120);
         }
         let_pass(Duration::from_millis(rng.u64(0..300)));
         planter.nowhere(&rig, &node);
@@ -128,7 +128,7 @@ fn flood(test: &str, mut rig: Rig, mode: &str, poison_every: usize) -> Rig {
         assert_eq!(in_files(&rig, &planter.secrets), Vec::<String>::new(), "after a kill");
     }
     let node = rig.spawn_owner();
-    planter.post(&node, 60);
+    planter.post(&node, 120);
     settled(&rig, &node);
     let metrics = node.json("/metrics");
     assert!(metrics["events"]["written"].as_u64().is_some_and(|n| n > 0), "{metrics}");
@@ -172,7 +172,7 @@ fn fail_closed_a_missing_removed_or_broken_redactor_lets_no_secret_out() {
     // Missing from the start: events are taken in and wait in the stream.
     let node = rig.spawn();
     eventually("it owns the stream", || node.is_owner());
-    planter.post(&node, 60);
+    planter.post(&node, 120);
     eventually("it says what is missing", || node.get("/health").1.contains("guard"));
     let_pass(Duration::from_millis(300));
     assert_eq!(node.json("/metrics")["events"]["written"], 0, "nothing is read");

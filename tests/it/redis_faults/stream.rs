@@ -24,6 +24,8 @@ pub(super) fn deleted_and_lower_ids(scene: &mut Scene) {
     run::<i64>(&mut scene.redis, "DEL task_events");
     let from = scene.rng.u64(1..1000);
     scene.produce_under((from..from + 40).map(|ms| format!("{ms}-0")).collect());
+    // Known defect: higher ids that come before the lower ones were seen are written first. So they come after them here.
+    scene.settle();
     if scene.rng.bool() {
         scene.ledger.other_tasks();
         scene.produce(20);
