@@ -263,14 +263,17 @@ impl Running {
 
     /// Journals the group.
     fn commit(&mut self) -> Result<(), String> {
-        if self.group.is_empty() {
+        let group = std::mem::take(&mut self.group);
+        if group.is_empty() {
             return Ok(());
         }
         if !self.committer.lease.is_held() {
             self.committer.ending.lost("the lease ran out");
+        }
+        // From the end on slices are dropped, and what follows a dropped one must not be journaled before it.
+        if self.committer.ending.is_over() {
             return Ok(());
         }
-        let group = std::mem::take(&mut self.group);
         let (bytes, surplus, size) = (group.bytes, group.surplus, group.size as u64);
         let step = {
             let mut tracker = self.tracker();

@@ -219,7 +219,8 @@ impl Guarded {
             // Flushed, or refused: the lease's renewal puts it back or loses the lease.
             None => {
                 self.control.disconnect();
-                Err(SourceError::Reply { command: "GET epoch" })
+                let refused = replies.iter().find_map(|reply| reply::accepted(reply.clone()).err());
+                Err(refused.unwrap_or(SourceError::Reply { command: "GET epoch" }))
             }
         }
     }

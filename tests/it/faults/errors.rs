@@ -6,7 +6,10 @@ use super::{
     steps::{STEPS, Step, When},
     world::{Source, World},
 };
-use crate::rig::{eventually, seed};
+use crate::{
+    load::entry,
+    rig::{eventually, seed},
+};
 
 /// Errors that may pass.
 const PASSING: [&str; 4] = ["ENOSPC", "EDQUOT", "EROFS", "EACCES"];
@@ -125,6 +128,15 @@ fn passes(world: &mut World, step: &str, error: &str, then: Then) {
 /// An error that does not: the process exits by itself, and the next one recovers.
 fn exits(world: &mut World, step: &str, error: &str) {
     world.arm(&format!("{};{step}=return({error})", leading(step)));
+    for _ in 0..400 {
+        if told(world, step) || world.node().ended().is_some() {
+            break;
+        }
+        world.feed(30);
+        crate::rig::let_pass(std::time::Duration::from_millis(20));
+    }
+    // What led there may hold up what must come of it: a journal that waits for a checkpoint asks for no new file.
+    world.arm(&format!("{step}=return({error})"));
     let ended = world.feed_until_dead();
     assert!(told(world, step), "{step} was never reached");
     assert!(ended.code().is_some_and(|code| code != 0), "{error} at {step}: {ended}:\n{}", world.node().log());
@@ -158,6 +170,48 @@ fn errors_under_way_on_redis() {
 #[test]
 fn errors_under_way_on_the_embedded_stream() {
     errors_under_way("errors_under_way_on_the_embedded_stream", Source::Embedded, EMBEDDED);
+}
+
+/// Appends an event of a webhook flow.
+fn tell(world: &mut World, flow: &str, kind: &str, data: &str) {
+    world.send(vec![entry(&[("type", kind), ("webhook_event_id", flow), ("data", data)])]);
+}
+
+/// Entries that the process has read.
+fn read(world: &mut World) -> f64 {
+    let metrics = world.node().metrics();
+    let lines = metrics.lines().filter(|line| line.starts_with("task_logger_events_total"));
+    lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
+}
+
+/// What ends an ownership while a flow's join waits for its files drops the join; what came after it must not be journaled.
+#[test]
+fn in_order_when_files_fail_while_a_join_waits_for_them() {
+    for source in [Source::Redis, Source::Embedded] {
+        let Some(mut world) = World::new(source, seed("in_order_when_files_fail")) else { return };
+        world.start_owner();
+        for turn in 0..4 {
+            let flow = format!("joining-{turn}");
+            tell(&mut world, &flow, "webhook:received", "{}");
+            world.judge("a flow's beginning");
+            world.arm("apply::begin=pause");
+            // One that is published and not applied, ...
+            tell(&mut world, &flow, "webhook:validated", "{}");
+            eventually("the files are behind", || world.is_published());
+            // ... the join that waits for it, and what comes behind in batches of its own.
+            tell(&mut world, &flow, "webhook:task_created", &format!("{{\"task_id\":\"joined-{turn}\"}}"));
+            for _ in 0..3 {
+                let before = read(&mut world);
+                tell(&mut world, &flow, "webhook:payload", "{}");
+                eventually("it is read", || read(&mut world) > before);
+            }
+            world.arm("apply::open=return(EIO);apply::append=return(EIO)");
+            let ended = world.feed_until_dead();
+            assert!(ended.code().is_some_and(|code| code != 0), "{ended}");
+            world.recover("EIO while a join waits");
+        }
+        world.end();
+    }
 }
 
 /// An append that fails is told to who appends, and nothing else comes of it.

@@ -205,7 +205,7 @@ impl World {
     }
 
     /// Whether the published position is the stream's end.
-    fn is_published(&self) -> bool {
+    pub(crate) fn is_published(&self) -> bool {
         match self.source {
             Source::Redis => {
                 let mut redis = self.rig.connect();
