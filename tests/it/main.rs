@@ -51,6 +51,7 @@ mod split_secrets;
 mod swap;
 mod thousand_swaps;
 mod tidy;
+mod torture;
 mod trust;
 mod typed_password;
 mod verify;

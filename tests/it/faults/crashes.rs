@@ -6,7 +6,7 @@ use super::{
     steps::{STEPS, Step, When},
     world::{Source, World},
 };
-use crate::rig::{eventually, seed};
+use crate::rig::{eventually, seed, struck};
 
 /// Runs into one step's crash, and back to health.
 pub(super) fn crash_at(world: &mut World, step: &Step) {
@@ -32,6 +32,7 @@ pub(super) fn crash_at(world: &mut World, step: &Step) {
     assert!(ended.signal().is_some(), "{}: it ended with {ended}:\n{log}", step.name);
     assert!(log.contains(&format!("name=\"{}\"", step.name)), "{} was never reached:\n{log}", step.name);
     world.recover(step.name);
+    struck(&format!("{:?}: crash at {}", world.source, step.name));
 }
 
 /// Kills the process with records that no checkpoint covers, one of them of a file that goes on behind its end.
