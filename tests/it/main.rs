@@ -41,6 +41,8 @@ mod redis_faults;
 mod redis_server;
 mod replay;
 mod replicas;
+#[cfg(feature = "failpoints")]
+mod retention;
 mod rig;
 mod scene;
 mod seen;

@@ -300,7 +300,11 @@ impl Rig {
 pub(crate) fn published(redis: &mut redis::Connection) -> String {
     let groups: Result<Vec<BTreeMap<String, redis::Value>>, _> =
         redis::cmd("XINFO").arg("GROUPS").arg("task_events").query(redis);
-    let group = groups.unwrap_or_default().into_iter().next().unwrap_or_default();
+    let ours = |group: &BTreeMap<String, redis::Value>| {
+        group.get("name").and_then(|name| redis::from_redis_value_ref::<String>(name).ok()).as_deref()
+            == Some("task-logger")
+    };
+    let group = groups.unwrap_or_default().into_iter().find(ours).unwrap_or_default();
     group.get("last-delivered-id").map_or("0-0".into(), |id| redis::from_redis_value_ref(id).unwrap())
 }
 
