@@ -163,7 +163,7 @@ impl Reading {
         Some(())
     }
 
-    /// Notes something durably before anything goes on; `None` when it is time to stop.
+    /// Notes something before anything goes on; `None` when it is time to stop.
     fn noted(&self, note: impl Fn(&Suspicion) -> std::io::Result<()>) -> Option<()> {
         while let Err(error) = note(&self.suspicion) {
             tracing::error!(%error, "cannot note in STATE_DIR which entry runs; trying again");

@@ -22,7 +22,7 @@ use super::{
     loader::{Candidate, LoadError, Plugin, Prover, Unreadable},
     meters::Level,
     required::Requirements,
-    roster::{LiveEntry, Refused, Roster},
+    roster::{FileEntry, LiveEntry, Refused, Retry, Roster},
     seal::{self, Seal},
     sidecar::{self, Ceilings},
 };
@@ -187,7 +187,7 @@ impl Live {
             if entry.plugins().any(|plugin| plugin.pair == pair) {
                 return Prepared::Same(candidate, seal);
             }
-            if !entry.again && entry.refused.as_ref().is_some_and(|refused| refused.pair == pair) {
+            if !entry.again && entry.refused.as_ref().is_some_and(|refused| refused.pair == pair && !refused.is_due()) {
                 return Prepared::Known;
             }
             if entry.spoiled.as_ref() == Some(&pair) {
@@ -265,7 +265,8 @@ impl Live {
             if let Some(refused) = entry.refused.as_mut().filter(|refused| !refused.said && still(refused)) {
                 refused.said = true;
                 counter!(PLUGIN_REFUSED).increment(1);
-                tracing::error!(file, reason = refused.reason, "plugin refused; what ran before stays");
+                let tried_again = refused.retry.is_some();
+                tracing::error!(file, reason = refused.reason, tried_again, "plugin refused; what ran before stays");
             }
         }
         let said = inner.files.values().filter(|entry| entry.refused.as_ref().is_some_and(|refused| refused.said));
@@ -274,7 +275,8 @@ impl Live {
 
     /// Whether a file is to be considered again although it did not change.
     pub(super) fn wants_again(&self, file: &str) -> bool {
-        self.inner().files.get(file).is_some_and(|entry| entry.again)
+        let is_due = |entry: &FileEntry| entry.refused.as_ref().is_some_and(Refused::is_due);
+        self.inner().files.get(file).is_some_and(|entry| entry.again || is_due(entry))
     }
 
     /// Whether there is a refusal that was not said yet.
@@ -389,10 +391,16 @@ impl Live {
             let mut inner = self.inner();
             let entry = inner.entry(file, &dir);
             entry.dir.clone_from(&dir);
-            if entry.refused.as_ref().is_some_and(|known| known.pair == pair && known.reason == reason) {
-                return;
+            if let Some(known) = entry.refused.as_mut().filter(|known| known.pair == pair) {
+                known.retry = known.retry.map(Retry::later);
+                // Where a guest was when its time was up is another place each time.
+                if known.reason == reason || (known.retry.is_some() && error.may_pass()) {
+                    return;
+                }
             }
-            entry.refused = Some(Refused { pair: pair.clone(), reason, since: Instant::now(), said: false, conflict });
+            let retry = error.may_pass().then(Retry::first);
+            entry.refused =
+                Some(Refused { pair: pair.clone(), reason, since: Instant::now(), said: false, conflict, retry });
             if entry.plugins().next().is_some() || conflict {
                 None
             } else {

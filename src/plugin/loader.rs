@@ -17,7 +17,7 @@ use super::{
     compile::{CompileError, Compiler},
     engine::{EngineError, Runtime},
     hex,
-    instance::{CallError, Instance},
+    instance::{CallError, Class, Instance},
     kinds::Kinds,
     meters::Meters,
     seal::{Seal, SealError, Signatures},
@@ -137,6 +137,20 @@ pub(super) struct Prover<'a> {
     pub(super) compiler: &'a Compiler,
     pub(super) ceilings: Ceilings,
     pub(super) stop: &'a AtomicBool,
+}
+
+// === impl LoadError ===
+
+impl LoadError {
+    /// Whether the same files may do another time: what failed may be the machine's fault, which was short of time, memory or
+    /// files.
+    pub(super) fn may_pass(&self) -> bool {
+        match self {
+            Self::File(_) | Self::Compile(CompileError::Timeout(_) | CompileError::Spawn(_)) => true,
+            Self::Init(error) | Self::SelfTest(error) => matches!(error.class, Class::Timeout | Class::Busy),
+            _ => false,
+        }
+    }
 }
 
 // === impl Candidate ===
@@ -304,7 +318,7 @@ impl Plugin {
             Instance::new(runtime, &self.pre, identity, self.sidecar.limits, &self.sidecar.config)?;
         if manifest != self.manifest {
             let reason = "its manifest is another one than at first".to_owned();
-            return Err(CallError::said(super::instance::Class::Manifest, Some(reason)));
+            return Err(CallError::said(Class::Manifest, Some(reason)));
         }
         let meters = self.meters.get();
         if let Some(meters) = meters {

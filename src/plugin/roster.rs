@@ -6,7 +6,7 @@ use std::{
     ops::Bound,
     path::{Path, PathBuf},
     sync::{Arc, PoisonError},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use metrics::gauge;
@@ -23,6 +23,9 @@ use crate::metrics::{PLUGIN_LIVE_GENERATION, PLUGIN_REDACTS};
 pub(super) const PLUGINS_MAX: usize = 64;
 /// Plugins beside it.
 const SHADOWS_MAX: usize = 8;
+
+/// First and longest pause before a refused candidate is tried again whose refusal may pass.
+const RETRY: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(300));
 
 pub(super) const NOTHING_REQUIRED: &str = "REQUIRED_PLUGINS=none: nothing stops reading when a redactor is missing";
 
@@ -78,6 +81,38 @@ pub(super) struct Refused {
     pub(super) said: bool,
     /// Another file is in its way: it is tried again when that changes.
     pub(super) conflict: bool,
+    /// When it is tried again although nothing changed; `None`: never.
+    pub(super) retry: Option<Retry>,
+}
+
+/// When a candidate is tried again whose refusal may be the machine's fault.
+#[derive(Clone, Copy)]
+pub(super) struct Retry {
+    at: Instant,
+    pause: Duration,
+}
+
+// === impl Retry ===
+
+impl Retry {
+    pub(super) fn first() -> Self {
+        Self { at: Instant::now() + RETRY.0, pause: RETRY.0 }
+    }
+
+    /// After another failure.
+    pub(super) fn later(self) -> Self {
+        let pause = (self.pause * 2).min(RETRY.1);
+        Self { at: Instant::now() + pause, pause }
+    }
+}
+
+// === impl Refused ===
+
+impl Refused {
+    /// Whether its time has come again.
+    pub(super) fn is_due(&self) -> bool {
+        self.retry.is_some_and(|retry| Instant::now() >= retry.at)
+    }
 }
 
 // === impl FileEntry ===
@@ -218,7 +253,8 @@ impl Roster {
             let Some(live) = entry.live.as_ref().filter(|_| *other != plugin.file) else { continue };
             if let Some(reason) = Generation::conflict(&live.plugin, [plugin].into_iter()) {
                 let pair = live.plugin.pair.clone();
-                entry.refused = Some(Refused { pair, reason, since: Instant::now(), said: false, conflict: true });
+                entry.refused =
+                    Some(Refused { pair, reason, since: Instant::now(), said: false, conflict: true, retry: None });
                 entry.live = None;
             }
         }

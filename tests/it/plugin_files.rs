@@ -1,6 +1,10 @@
 //! The plugin folder: what is refused and why, what is required, what stays when something breaks.
 
-use std::{fs, os::unix::fs::PermissionsExt, time::Duration};
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt,
+    time::{Duration, SystemTime},
+};
 
 use task_logger::{
     config::Required,
@@ -54,6 +58,23 @@ fn refused_candidates_say_why() {
         let said = refusal(&mut stage, "p.wasm");
         assert!(said.contains(reason), "{sidecar}: {said}");
     }
+}
+
+#[test]
+fn a_candidate_whose_time_ran_out_is_tried_again_and_refused_once() {
+    let mut stage = Stage::new();
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
+    // A machine that is too busy for it, for a while.
+    let until = (now + Duration::from_secs(4)).as_millis();
+    stage.put("p", &format!("timeout = '20ms'\n[config]\nmode = 'wait'\nuntil = '{until}'\n"));
+    stage.put("q", "[config]\nname = 'q'\nmode = 'trap'");
+    let host = stage.start();
+    let refused = entry(&host, "p.wasm").unwrap()["refused"].clone();
+    assert!(refused["reason"].as_str().unwrap().contains("ran past its time limit"), "{refused}");
+    eventually("it goes live when it does not run out of time any more", || {
+        entry(&host, "p.wasm").unwrap()["state"] == "live"
+    });
+    assert_eq!(entry(&host, "q.wasm").unwrap()["state"], "refused", "what fails for good is not tried again");
 }
 
 #[test]

@@ -49,6 +49,7 @@ impl Live {
                 since: Instant::now(),
                 said: true,
                 conflict: false,
+                retry: None,
             });
             Some(())
         });

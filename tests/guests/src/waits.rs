@@ -8,7 +8,7 @@ use std::{
 /// Longer than anyone waits.
 const HOUR: Duration = Duration::from_secs(3600);
 
-/// Waits an hour, or for what does not come.
+/// Waits an hour, or for what does not come, or for a moment in Unix milliseconds.
 pub(crate) fn wait(how: &str) {
     match how {
         "short-sleeps" => (0..u64::MAX).for_each(|_| std::thread::sleep(Duration::from_micros(1))),
@@ -39,6 +39,10 @@ pub(crate) fn wait(how: &str) {
         "yield" => loop {
             std::thread::yield_now();
         },
+        _ if let Ok(moment) = how.parse() => {
+            let moment = SystemTime::UNIX_EPOCH + Duration::from_millis(moment);
+            while SystemTime::now() < moment {}
+        }
         _ => std::thread::sleep(HOUR),
     }
 }

@@ -105,7 +105,7 @@ fn the_memory_stays_flat_over_two_hundred_rounds_of_the_worst() {
     let rig = Rig::embedded();
     for (mode, role) in FLOODS {
         let sidecar = format!(
-            "timeout = '20ms'\n[config]\nmode = '{mode}'\nname = '{mode}'\nrole = '{role}'\nmatch = 'poison-{mode}-'\nfiles = ['{mode}.txt']\nuntil = 'nowhere'\n"
+            "timeout = '50ms'\n[config]\nmode = '{mode}'\nname = '{mode}'\nrole = '{role}'\nmatch = 'poison-{mode}-'\nfiles = ['{mode}.txt']\nuntil = 'nowhere'\n"
         );
         rig.put_guest(mode, &sidecar);
     }

@@ -3,6 +3,7 @@
 
 use std::{
     collections::HashMap,
+    fs,
     io::BufRead,
     path::{Component, Path, PathBuf},
 };
@@ -69,13 +70,15 @@ pub(super) enum Data {
     Zeros(u64),
 }
 
-/// Reads a record made with `-f -y -xx`. Panics on a call that the model does not know.
+/// Reads a record made with `-f -y -xx` of a process that was killed. Panics on a call that the model does not know. What
+/// became of calls that did not return any more is seen from the files, so nothing may have touched them since.
 pub(super) fn read(record: impl BufRead, root: &Path) -> Vec<Call> {
     let mut begun: HashMap<u64, (usize, String)> = HashMap::new();
     let mut offsets = HashMap::new();
-    let mut calls = Vec::new();
+    let (mut calls, mut last, mut cut) = (Vec::new(), 0, Vec::new());
     for (number, line) in record.lines().enumerate() {
         let line = line.unwrap();
+        last = number;
         let Some((pid, rest)) = line.split_once(' ') else { continue };
         let (pid, rest) = (pid.parse().unwrap(), rest.trim_start());
         let (started, whole) = if let Some(first) = rest.strip_suffix("<unfinished ...>") {
@@ -87,20 +90,62 @@ pub(super) fn read(record: impl BufRead, root: &Path) -> Vec<Call> {
         } else {
             (number, rest.to_owned())
         };
-        if let Some(act) = act(&whole, root, &mut offsets) {
-            calls.push(Call { begun: started, ended: number, act });
+        match whole.rsplit_once(" = ?") {
+            Some((call, _)) => cut.push((started, call.to_owned())),
+            None => {
+                calls.extend(act(&whole, root, &mut offsets).map(|act| Call { begun: started, ended: number, act }))
+            }
         }
     }
+    cut.extend(begun.into_values());
+    cut.sort();
+    for (started, call) in cut {
+        let call = call.replace("<unfinished ...>", "");
+        let act = act(&format!("{} = ?", call.trim_end()), root, &mut offsets).and_then(as_done);
+        calls.extend(act.map(|act| Call { begun: started, ended: last, act }));
+    }
     calls
+}
+
+/// What is to be seen of a call whose process was killed in it.
+fn as_done(act: Act) -> Option<Act> {
+    let there = |path: &Path| fs::symlink_metadata(path).is_ok();
+    let length = |path: &Path| fs::metadata(path).map_or(0, |file| file.len());
+    match act {
+        Act::Open { path, create, truncate } if there(&path) => {
+            Some(Act::Open { truncate: truncate && length(&path) == 0, path, create })
+        }
+        Act::Write { path, offset, data } => {
+            let now = fs::read(&path).unwrap_or_default();
+            let now = now.get(usize::try_from(offset).unwrap()..).unwrap_or_default();
+            // A write that is killed may have done a part of its work.
+            let data = match data {
+                Data::Bytes(bytes) => {
+                    let same = bytes.iter().zip(now).take_while(|(byte, now)| byte == now).count();
+                    Data::Bytes(bytes[..same].to_vec())
+                }
+                Data::Zeros(length) => Data::Zeros(length.min(now.len() as u64)),
+            };
+            Some(Act::Write { path, offset, data })
+        }
+        Act::Truncate { path, length: to } if length(&path) == to => Some(Act::Truncate { path, length: to }),
+        Act::Mkdir(path) if there(&path) => Some(Act::Mkdir(path)),
+        Act::Remove(path) if !there(&path) => Some(Act::Remove(path)),
+        Act::Rename { from, to } if !there(&from) => Some(Act::Rename { from, to }),
+        Act::Link { from, to } if there(&to) => Some(Act::Link { from, to }),
+        // A sync that did not return kept nothing; an answer that was not sent whole promised nothing.
+        _ => None,
+    }
 }
 
 /// One whole line; `None` when it failed or touches nothing below the root.
 fn act(line: &str, root: &Path, offsets: &mut HashMap<String, u64>) -> Option<Act> {
     let (name, rest) = line.split_once('(')?;
     let (arguments, result) = rest.rsplit_once(" = ")?;
-    if result.starts_with('-') || result.starts_with('?') {
+    if result.starts_with('-') {
         return None;
     }
+    let is_cut = result == "?";
     let arguments = arguments.trim_end().strip_suffix(')').unwrap_or(arguments);
     let parts = split(arguments);
     let below = |path: PathBuf| path.starts_with(root).then_some(path);
@@ -116,10 +161,17 @@ fn act(line: &str, root: &Path, offsets: &mut HashMap<String, u64>) -> Option<Ac
             false => Data::Bytes(bytes[..usize::try_from(length).unwrap()].to_vec()),
         }
     };
-    let done = || result.split_whitespace().next().unwrap().parse::<u64>().unwrap();
+    let done = |at: usize| match is_cut {
+        true => length_of(&parts, at),
+        false => result.split_whitespace().next().unwrap().parse::<u64>().unwrap(),
+    };
     Some(match name {
         "open" | "openat" | "openat2" | "creat" => {
-            let path = below(described(result)?)?;
+            let path = match is_cut {
+                true if name == "openat" => below(path(of(0), &parts[1]))?,
+                true => return None,
+                false => below(described(result)?)?,
+            };
             offsets.insert(fd(result).to_owned(), 0);
             assert!(
                 !arguments.contains("O_APPEND") && !arguments.contains("O_TMPFILE"),
@@ -132,14 +184,14 @@ fn act(line: &str, root: &Path, offsets: &mut HashMap<String, u64>) -> Option<Ac
             let Some(path) = of(0).and_then(below) else { return answer(&parts) };
             let at = offsets.entry(fd(&parts[0]).to_owned()).or_default();
             let offset = *at;
-            *at += done();
-            Act::Write { path, offset, data: data(1, done()) }
+            *at += done(2);
+            Act::Write { path, offset, data: data(1, done(2)) }
         }
         "writev" | "sendto" | "sendmsg" => {
             assert!(of(0).and_then(below).is_none(), "{name} to a file");
             return answer(&parts);
         }
-        "pwrite64" => Act::Write { path: below(of(0)?)?, offset: number(3), data: data(1, done()) },
+        "pwrite64" => Act::Write { path: below(of(0)?)?, offset: number(3), data: data(1, done(2)) },
         "ftruncate" => Act::Truncate { path: below(of(0)?)?, length: number(1) },
         "mkdir" => Act::Mkdir(below(path(None, &parts[0]))?),
         "mkdirat" => Act::Mkdir(below(path(of(0), &parts[1]))?),
@@ -157,6 +209,11 @@ fn act(line: &str, root: &Path, offsets: &mut HashMap<String, u64>) -> Option<Ac
             return None;
         }
     })
+}
+
+/// How many bytes were to be written.
+fn length_of(parts: &[String], at: usize) -> u64 {
+    parts.get(at).and_then(|part| part.trim().parse().ok()).unwrap_or_default()
 }
 
 /// What was sent to a client, all its parts joined.

@@ -46,21 +46,26 @@ pub(super) fn group_moved(scene: &mut Scene) {
 
 /// Entries are trimmed before they were read: they are lost, and counted.
 pub(super) fn trimmed_unread(scene: &mut Scene) {
-    scene.settle();
-    scene.await_files();
-    let before = scene.counter("lost");
-    scene.node.pause();
-    let from = scene.ledger.made() + 1;
-    scene.produce_sound(100);
-    scene.ledger.excuse(from..=from + 79);
-    run::<i64>(&mut scene.redis, "XTRIM task_events MAXLEN 20");
-    scene.node.resume();
-    scene.settle();
-    scene.await_files();
-    let absent = scene.ledger.absent(&scene.rig, from..=from + 99);
-    eventually("what was lost is counted", || scene.counter("lost") == before + absent);
-    assert!(absent > 0, "all of it was read already");
-    scene.judge();
+    // A read that was on its way when the reader was paused may have what is trimmed: then again.
+    for _ in 0..10 {
+        scene.settle();
+        scene.await_files();
+        let before = scene.counter("lost");
+        scene.node.pause();
+        let from = scene.ledger.made() + 1;
+        scene.produce_sound(100);
+        scene.ledger.excuse(from..=from + 79);
+        run::<i64>(&mut scene.redis, "XTRIM task_events MAXLEN 20");
+        scene.node.resume();
+        scene.settle();
+        scene.await_files();
+        let absent = scene.ledger.absent(&scene.rig, from..=from + 99);
+        eventually("what was lost is counted", || scene.counter("lost") == before + absent);
+        if absent > 0 {
+            return scene.judge();
+        }
+    }
+    panic!("all of it was read, ten times");
 }
 
 /// The server dies and comes back with all that it acknowledged.
