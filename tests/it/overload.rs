@@ -27,8 +27,8 @@ mod slow_plugin;
 
 /// Most files that the process may open, set by its limit.
 const FILES_MAX: usize = 256;
-/// `READ_WINDOW`, in MiB.
-const WINDOW: u64 = 8;
+/// `READ_WINDOW`, in MiB: as little as the largest event allows.
+const WINDOW: u64 = 16;
 /// Most memory, in MiB: what the program takes by itself, and what each byte in flight is worth (raw, parsed, as records, in the
 /// journal's group, in the batch that is applied).
 const MEMORY_MAX: u64 = 160 + 12 * WINDOW;
