@@ -161,6 +161,7 @@ impl Overload {
             if now + ahead >= self.made {
                 return;
             }
+            assert!(self.node.is_running(), "it is gone:\n{}", self.node.log());
             if now > last.0 {
                 last = (now, Instant::now());
             }

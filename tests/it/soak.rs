@@ -82,7 +82,7 @@ fn soak() {
             );
             late.extend([ready, writing].into_iter().filter(|took| *took > READY_MAX));
         }
-        assert!(within(PATIENCE, || done(&mut redis) + AHEAD >= made), "stands still:\n{}", node.log());
+        assert!(within(PATIENCE, || done(&mut redis) + AHEAD >= made || !node.is_running()) && node.is_running(), "stands still:\n{}", node.log());
         if made / fifth > (made - 1000) / fifth {
             let look = Look { memory: memory(node.pid(), "VmRSS"), files: open_files(node.pid()) };
             let rate = fifth as f64 / since.elapsed().as_secs_f64();
