@@ -35,7 +35,7 @@ C_FLAGS := --target=wasm32-wasi -mexec-model=reactor -std=c11 -O2 -Wall -Wextra 
 PYTHON_TOOLS := target/tools/python
 JS_TOOLS := target/tools/js
 
-.PHONY: build setup setup-redis setup-c setup-python setup-js setup-minisign setup-promtool setup-kubernetes setup-strace plugins guests conformance $(CONFORMANCE:%=conformance-%) demo serve test test-task-logger load soak bench bench-crossing lint clean help
+.PHONY: build setup setup-redis setup-c setup-python setup-js setup-minisign setup-promtool setup-kubernetes setup-strace plugins guests conformance $(CONFORMANCE:%=conformance-%) demo serve test torture load soak test-task-logger bench bench-crossing lint clean help
 
 help: ## Show this
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 18
@@ -173,6 +173,14 @@ test: ## Run all tests
 	@$(started); $(MAKE) --no-print-directory setup-redis setup-minisign setup-strace setup-promtool setup-kubernetes plugins guests conformance; \
 	REQUIRE_REDIS=1 REQUIRE_MINISIGN=1 REQUIRE_STRACE=1 REQUIRE_PROMTOOL=1 REQUIRE_KUBERNETES=1 REQUIRE_GUESTS=1 cargo test $(CARGO_FLAGS) --release --workspace $(FAILPOINTS) -- $(ARGS); \
 	$(finished)
+
+# How long, and how many tests side by side: they wait more than they work.
+MINUTES ?= 5
+LANES ?= 4
+
+torture: setup-redis setup-strace plugins guests ## Run every fault again and again for MINUTES
+	REQUIRE_REDIS=1 REQUIRE_STRACE=1 REQUIRE_GUESTS=1 MINUTES=$(MINUTES) LANES=$(LANES) \
+		cargo test $(CARGO_FLAGS) --release $(FAILPOINTS) --test it -- --exact torture::torture --ignored --nocapture
 
 test-task-logger: test ## The same, under the name of the spec
 

@@ -16,6 +16,7 @@ use std::{
 use crate::{
     config::Fsync,
     ending::Ending,
+    event::StreamId,
     fault,
     journal::{Durable, Journal, record::Record},
     metrics::DataPath,
@@ -32,6 +33,7 @@ pub mod group;
 pub mod publish;
 mod state_file;
 pub mod table;
+pub mod trim;
 
 use checkpoint::Job;
 use group::Group;
@@ -79,6 +81,7 @@ pub struct Synced {
 pub struct Progress {
     applied: Mutex<u64>,
     changed: Condvar,
+    covered: Mutex<StreamId>,
 }
 
 /// What the committer works with.
@@ -134,6 +137,21 @@ impl Progress {
     pub fn reached(&self, sequence: u64) {
         *self.lock() = sequence;
         self.changed.notify_all();
+    }
+
+    /// A checkpoint holds everything up to a position.
+    pub fn cover(&self, low: StreamId) {
+        *self.covered.lock().unwrap_or_else(PoisonError::into_inner) = low;
+    }
+
+    /// What was covered belongs to a stream that is gone.
+    pub fn forget_cover(&self) {
+        self.cover(StreamId::MIN);
+    }
+
+    /// Up to where everything stands in the last checkpoint.
+    pub fn covered(&self) -> StreamId {
+        *self.covered.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Waits until the files hold everything up to a record; `false` if the ownership ended before.

@@ -65,6 +65,8 @@ pub struct Config {
     pub stream_dir: PathBuf,
     /// `DEAD_LETTER_PAYLOAD` and `DEAD_LETTER_MAX`.
     pub letters: LetterPolicy,
+    /// `TRIM=published`.
+    pub trim: bool,
     /// `API_TOKEN`.
     pub api_token: Option<Secret>,
     /// `TASK_LOGGER_URL`: the running service, for commands that ask it; without a slash at its end.

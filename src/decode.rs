@@ -1,7 +1,10 @@
 //! Stream fields to events. Pure: no I/O, no clock. What cannot be decoded becomes a [`Refused`] with a stable reason and,
 //! if the key is valid, what a gap record needs.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use crate::{
     event::{Entry, Event, Id, Key, StreamId},
@@ -121,11 +124,19 @@ impl Decoder {
             Some(data) => std::str::from_utf8(data).map_err(|_| ("bad_utf8", gap()))?,
             None => "{}",
         };
-        let data = json::on_one_line(json::mend_surrogates(text)).into_owned();
-        let members = Members::of(&data).map_err(|error| match error {
-            NotAnObject::NotJson => ("bad_json", gap()),
-            NotAnObject::OtherValue => ("not_an_object", gap()),
-        })?;
+        let members_of = |data: &str| {
+            Members::of(data).map_err(|error| match error {
+                NotAnObject::NotJson => ("bad_json", gap()),
+                NotAnObject::OtherValue => ("not_an_object", gap()),
+            })
+        };
+        let mended = json::mend_surrogates(text);
+        if json::has_line_breaks(&mended) {
+            // Taking them out of what is no JSON could make it JSON that says something else.
+            members_of(&mended)?;
+        }
+        let data = json::on_one_line(mended).into_owned();
+        let members = members_of(&data)?;
         let (data, members) = merge(data, members, &envelope, odd_timestamp).map_err(|reason| (reason, gap()))?;
         let task = match task.map_or_else(|| task_in(&envelope, &data, &members), |task| Ok(Some(task))) {
             Ok(task) => task,
@@ -251,14 +262,20 @@ fn merge(
     let Some(open) = data.trim_end().strip_suffix('}') else { return Ok((data, members)) };
     let mut merged = open.to_owned().into_bytes();
     let mut empty = members.iter(&data).next().is_none();
+    let mut names = HashSet::new();
     for (name, value) in added {
-        let name = if members.contains(&name) { format!("_field.{name}") } else { name };
+        // Until it is free: of two members of one name readers see one.
+        let mut name = name;
+        while members.contains(&name) || names.contains(&name) {
+            name.insert_str(0, "_field.");
+        }
         if !std::mem::replace(&mut empty, false) {
             merged.push(b',');
         }
         json::push_string(&mut merged, &name);
         merged.push(b':');
         json::push_string(&mut merged, value);
+        names.insert(name);
     }
     merged.push(b'}');
     let merged = String::from_utf8(merged).map_err(|_| "bad_utf8")?;

@@ -173,12 +173,14 @@ fn surrogate(text: &[u8], at: usize) -> Option<Half> {
     }
 }
 
+/// Whether raw line breaks stand in a text.
+pub fn has_line_breaks(text: &str) -> bool {
+    memchr::memchr2(b'\n', b'\r', text.as_bytes()).is_some()
+}
+
 /// Removes raw line breaks. In valid JSON they only stand between tokens.
 pub fn on_one_line(text: Cow<'_, str>) -> Cow<'_, str> {
-    match memchr::memchr2(b'\n', b'\r', text.as_bytes()) {
-        None => text,
-        Some(_) => Cow::Owned(text.replace(['\n', '\r'], "")),
-    }
+    if has_line_breaks(&text) { Cow::Owned(text.replace(['\n', '\r'], "")) } else { text }
 }
 
 /// Appends JSON text to a line; U+0085, U+2028 and U+2029, at which some readers split lines, become escapes. They can only

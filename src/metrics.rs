@@ -45,6 +45,8 @@ pub struct DataPath {
     pub dropped: Counter,
     /// [`EVENTS_LOST`].
     pub lost: Counter,
+    /// [`EVENTS_TRIMMED`].
+    pub trimmed: Counter,
     /// [`EVENTS_DUPLICATE`].
     pub duplicate: Counter,
     /// [`FILES_CREATED`].
@@ -169,6 +171,7 @@ impl DataPath {
             written: counter!(EVENTS_WRITTEN),
             dropped: counter!(EVENTS_DROPPED),
             lost: counter!(EVENTS_LOST),
+            trimmed: counter!(EVENTS_TRIMMED),
             duplicate: counter!(EVENTS_DUPLICATE),
             files_created: counter!(FILES_CREATED),
             commits: counter!(COMMITS),

@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
     sync::{Arc, Mutex, atomic::AtomicU64, mpsc::sync_channel},
     thread::JoinHandle,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use crate::{
@@ -19,6 +19,7 @@ use crate::{
         files::{FilesError, TaskFiles},
         publish::Publishing,
         table::Table,
+        trim::Trimming,
     },
     condemned::{Condemned, Hearing, Sentence},
     config::Config,
@@ -115,6 +116,7 @@ impl Owner {
             self.status.set_blocked("dead_letters", None);
             self.status.set_blocked("suspicion", None);
             self.status.set_notice("careful", None);
+            self.status.set_notice("trim", None);
             match ended {
                 Ok(Some(Cause::Fatal(why))) => return Some(why),
                 Ok(Some(Cause::Lost(why))) if !stop.is_draining() => tracing::warn!(why, "ownership lost; standing by"),
@@ -256,6 +258,7 @@ impl Owner {
         let tracker = Arc::new(Mutex::new(Tracker::new(&position)));
         let progress = Arc::new(Progress::default());
         progress.reached(recovered.next_sequence - 1);
+        progress.cover(position.low);
         let checkpointed: Vec<Arc<AtomicU64>> = (0..config.lanes).map(|_| Arc::default()).collect();
 
         let (slices_in, slices) = sync_channel(SLICE_QUEUE);
@@ -289,6 +292,13 @@ impl Owner {
             lease: Arc::clone(&lease),
             ending: Arc::clone(&ending),
         };
+        let trimming = config.trim.then(|| Trimming {
+            progress: Arc::clone(&progress),
+            status: Arc::clone(&self.status),
+            metrics: Arc::clone(&self.metrics),
+            next: Instant::now(),
+            published: StreamId::MIN,
+        });
         let applying = Applying {
             files,
             window: Arc::clone(&window),
@@ -301,6 +311,7 @@ impl Owner {
         };
         let publishing = Publishing {
             publisher,
+            trimming,
             condemned: Arc::clone(&condemned),
             status: Arc::clone(&self.status),
             metrics: Arc::clone(&self.metrics),

@@ -156,6 +156,13 @@ pub trait Publisher: Send {
 
     /// Publishes the position, refused with [`SourceError::Fenced`] if the epoch moved.
     fn publish(&mut self, receipt: &Durable) -> Result<(), SourceError>;
+
+    /// Takes entries below `until`, a position that was published, out of the stream, as far as nobody else needs them: some at
+    /// a time, in the portions in which the stream keeps them. Returns how many. Refused like a publish.
+    fn trim(&mut self, until: StreamId) -> Result<u64, SourceError> {
+        let _: StreamId = until;
+        Ok(0)
+    }
 }
 
 /// The owner's ear for operators.

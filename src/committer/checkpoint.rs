@@ -77,6 +77,7 @@ impl Checkpointing {
                 }
             }
             self.status.set_blocked("checkpoint", None);
+            self.progress.cover(job.position.low);
             fault::pass("checkpoint::done");
             self.metrics.checkpoint.record(started.elapsed());
             if done.send(job.sequence).is_err() {

@@ -153,9 +153,13 @@ impl TaskFiles {
         }
         for key in order {
             let of_key = by_key.get(key).map_or(&[][..], Vec::as_slice);
-            self.apply_to(key, of_key, &mut applied)?;
+            if let Err(error) = self.apply_to(key, of_key, &mut applied) {
+                // It may be that too much is open.
+                self.open.clear();
+                return Err(error);
+            }
+            self.close_old();
         }
-        self.close_old();
         Ok(applied)
     }
 

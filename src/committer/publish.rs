@@ -9,10 +9,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Synced, describe};
+use super::{Synced, describe, trim::Trimming};
 use crate::{
     condemned::{self, Condemned},
     ending::Ending,
+    event::StreamId,
     fault,
     journal::Durable,
     metrics::DataPath,
@@ -35,6 +36,8 @@ pub struct Publishing {
     pub publisher: Box<dyn Publisher>,
     /// What was condemned, to say when it is buried.
     pub condemned: Arc<Condemned>,
+    /// With `TRIM=published`.
+    pub trimming: Option<Trimming>,
     /// To say why nothing moves.
     pub status: Arc<Status>,
     /// Counters.
@@ -59,6 +62,11 @@ impl Publishing {
                         if !self.persist("the position", |publisher, _| publisher.publish(&receipt)) {
                             return;
                         }
+                    }
+                    if let Some((receipt, _)) = &published
+                        && !self.trim(receipt.low())
+                    {
+                        return;
                     }
                     continue;
                 }
@@ -88,14 +96,25 @@ impl Publishing {
             if !self.persist("the position", |publisher, _| publish(publisher, &receipt)) {
                 return;
             }
-            self.condemned.published(&condemned::ids(&dead), receipt.low());
+            let low = receipt.low();
+            self.condemned.published(&condemned::ids(&dead), low);
             self.metrics.publish.record(started.elapsed());
             published = Some((receipt, Instant::now()));
             fault::pass("publish::done");
-            if apply.send(all).is_err() {
+            if apply.send(all).is_err() || !self.trim(low) {
                 return;
             }
         }
+    }
+
+    /// `false` when the ownership ends.
+    fn trim(&mut self, low: StreamId) -> bool {
+        let Some(trimming) = &mut self.trimming else { return true };
+        let trimmed = trimming.pass(&mut *self.publisher, low);
+        if trimmed.is_err() {
+            self.ending.lost("another process owns the stream");
+        }
+        trimmed.is_ok()
     }
 
     fn count_letters(&self, full: bool) {

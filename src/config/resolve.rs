@@ -92,6 +92,7 @@ pub fn resolve(input: &Input) -> Result<Config, Invalid> {
         digest: take.or("DEAD_LETTER_PAYLOAD", values::payload, false),
         bytes_max: take.size("DEAD_LETTER_MAX") as u64,
     };
+    let trim = take.or("TRIM", values::trim, false);
     let stream_dir = take.path("STREAM_DIR");
     let shutdown_grace = take.time("SHUTDOWN_GRACE");
     let log_json = take.or("LOG_FORMAT", values::format, false);
@@ -119,6 +120,7 @@ pub fn resolve(input: &Input) -> Result<Config, Invalid> {
         cache_dir,
         stream_dir,
         letters,
+        trim,
         api_token,
         url,
         shutdown_grace,

@@ -49,6 +49,8 @@ pub enum Kind {
     Fsync,
     /// `full` or `digest`.
     Payload,
+    /// `off` or `published`.
+    Trim,
     /// `none`, or manifest names split by commas.
     Names,
     /// minisign public keys and files that hold some, split by commas.
@@ -165,6 +167,12 @@ pub const SETTINGS: &[Setting] = &[
         Unset::Is("256MiB"),
         "Bytes that the dead letters may take; when they do, nothing more is read until some are replayed or purged",
     ),
+    setting(
+        "TRIM",
+        Kind::Trim,
+        Unset::Is("off"),
+        "Whether entries leave the stream once they are published, in a checkpoint, and needed by no other group",
+    ),
     setting("STREAM_DIR", Kind::Path, Unset::Is("./data/stream"), "The embedded stream"),
     setting(
         "SHUTDOWN_GRACE",
@@ -237,6 +245,7 @@ impl Kind {
             Self::Format => "expected text or json".into(),
             Self::Fsync => "expected always, interval:MS with 1 to 60000 milliseconds, or never".into(),
             Self::Payload => "expected full or digest".into(),
+            Self::Trim => "expected off or published".into(),
             Self::Names => "expected none, or names like `redact` ([a-z][a-z0-9-]{0,39}) split by commas".into(),
             Self::Keys => "expected minisign public keys (RW…) or files that hold some, split by commas".into(),
         }
@@ -257,7 +266,7 @@ impl Kind {
             Self::Level => "LEVEL",
             Self::Format => "FORMAT",
             Self::Fsync => "WHEN",
-            Self::Payload => "WHAT",
+            Self::Payload | Self::Trim => "WHAT",
             Self::Names => "NAMES",
             Self::Keys => "KEYS",
         }

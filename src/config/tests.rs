@@ -51,7 +51,7 @@ fn every_setting_has_a_rule_that_holds() {
             Kind::Level => "LOUD",
             Kind::Format => "xml",
             Kind::Fsync => "interval:0",
-            Kind::Payload => "some",
+            Kind::Payload | Kind::Trim => "some",
             Kind::Names => "Redact",
             Kind::Keys => ",",
         };

@@ -129,6 +129,14 @@ pub(super) fn payload(text: &str) -> Option<bool> {
     }
 }
 
+pub(super) fn trim(text: &str) -> Option<bool> {
+    match text.to_ascii_lowercase().as_str() {
+        "off" => Some(false),
+        "published" => Some(true),
+        _ => None,
+    }
+}
+
 pub(super) fn names(text: &str) -> Option<Required> {
     if text.eq_ignore_ascii_case("none") {
         return Some(Required::None);

@@ -28,6 +28,10 @@ fn refusals_have_stable_reasons() {
     let task: (&str, &[u8]) = ("task_id", b"t");
     refused(&[out, task, ("data", b"{nope")], "bad_json", Some("task:output"));
     refused(&[out, task, ("data", b"[1]")], "not_an_object", Some("task:output"));
+    // Raw line breaks where JSON has none: without them these would be JSON that says something else.
+    for data in ["{\"a\":\"x\ny\"}", "{\"a\":1\n2}", "{\"a\":tr\rue}"] {
+        refused(&[out, task, ("data", data.as_bytes())], "bad_json", Some("task:output"));
+    }
     refused(&[out, task, ("data", b"{\"a\":\"\xff\"}")], "bad_utf8", Some("task:output"));
     refused(&[out, task, ("data", &[b' '; 2000])], "too_large", Some("task:output"));
     refused(&[task], "no_type", Some("unknown"));
@@ -44,6 +48,26 @@ fn refusals_have_stable_reasons() {
     refused(&[out, task, ("x", b"1"), ("x", b"2")], "duplicate_field", Some("task:output"));
     let join: (&str, &[u8]) = ("data", br#"{"task_id":"a\nb"}"#);
     refused(&[("type", b"webhook:matched"), ("webhook_event_id", b"w"), join], "bad_id", Some("webhook:matched"));
+}
+
+#[test]
+fn each_added_field_has_a_name_of_its_own() {
+    let out: (&str, &[u8]) = ("type", b"task:output");
+    let added: [(&str, &[u8]); 5] =
+        [("timestamp", b"odd"), ("_timestamp", b"0"), ("a", b"1"), ("_field.a", b"2"), ("_field._field.a", b"3")];
+    for data in ["{}", "{\"a\":0}", "{\"a\":0,\"_field.a\":0}", "{\"_timestamp\":0,\"_field._timestamp\":0}"] {
+        let mut fields = vec![out, ("task_id", b"t"), ("data", data.as_bytes())];
+        fields.extend(added);
+        let decoded = decode(&fields).unwrap();
+        let text = &decoded.event.data;
+        let names: HashSet<_> = decoded.members.iter(text).map(|(name, _)| name.to_owned()).collect();
+        let before = Members::of(data).unwrap().iter(data).count();
+        assert_eq!(names.len(), before + added.len(), "{text}");
+        assert_eq!(text.matches("\":").count(), names.len(), "{text}");
+        Members::of(data).unwrap().iter(data).for_each(|(name, value)| {
+            assert_eq!(decoded.members.get(text, name), Some(value), "{text}");
+        });
+    }
 }
 
 #[test]

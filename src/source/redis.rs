@@ -2,7 +2,7 @@
 //! the next owner. In reading order: `connect` reaches the server, `reply` takes its answers apart, `lease` makes an
 //! owner, `reader` reads by XREAD (`wire` without a copy) and keeps in mind what it read (`recent`), `publish` moves the group
 //! and `dead` copies dead letters under the epoch's guard, `letters` is what operators do with them, `backlog` counts what is
-//! left, `walk` only looks. Baseline: Redis 6.2.
+//! left, `trim` takes away what nobody needs, `walk` only looks. Baseline: Redis 6.2.
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -37,6 +37,7 @@ mod backlog;
 mod dead;
 mod letters;
 mod publish;
+mod trim;
 mod walk;
 
 mod facts;

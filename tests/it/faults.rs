@@ -2,7 +2,7 @@
 //! room, and bugs that are switched on to show that all this finds them. [`world`] is a service under load that is hurt and
 //! judged.
 
-mod world;
+pub(crate) mod world;
 
 mod disk;
 mod files;

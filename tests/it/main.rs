@@ -42,6 +42,8 @@ mod redis_faults;
 mod redis_server;
 mod replay;
 mod replicas;
+#[cfg(feature = "failpoints")]
+mod retention;
 mod rig;
 mod scene;
 mod seen;
@@ -53,6 +55,7 @@ mod split_secrets;
 mod swap;
 mod thousand_swaps;
 mod tidy;
+mod torture;
 mod trust;
 mod typed_password;
 mod verify;

@@ -20,7 +20,7 @@ use crate::{
     checker::{Id, Stream},
     kills,
     load::Load,
-    rig::{Node, Rig, eventually, seed},
+    rig::{Node, Rig, eventually, seed, struck},
 };
 
 mod disk;
@@ -169,6 +169,7 @@ fn loses_nothing(test: &str, names: Names, few: usize) {
         eprintln!("{test}: moment {moment}, line {line} of {} ({})", watched.lines, at.display());
         let rig = after(&watched, line, names, &mut rng);
         prove(&rig, &watched, line);
+        struck(&format!("power loss, names lost: {names:?}"));
     }
 }
 

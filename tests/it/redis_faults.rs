@@ -2,7 +2,10 @@
 //! process neither dies nor stays unready. One function a fault, all in [`FAULTS`], so that they can be run one after the other on
 //! one scene as well as each on its own.
 
-use crate::{rig::seed, scene::Scene};
+use crate::{
+    rig::{seed, struck},
+    scene::Scene,
+};
 
 mod failover;
 mod network;
@@ -48,6 +51,7 @@ fn one(name: &str) {
     scene.produce(50);
     strike(&mut scene);
     scene.end(*whole);
+    struck(&format!("redis: {name}"));
 }
 
 macro_rules! each {

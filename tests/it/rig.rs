@@ -3,8 +3,8 @@
 
 use std::{
     collections::BTreeMap,
-    fs,
-    io::Read,
+    fs::{self, OpenOptions},
+    io::{Read, Write},
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
     sync::{Arc, Mutex, OnceLock},
@@ -63,6 +63,17 @@ pub(crate) fn seed(test: &str) -> u64 {
     let seed = std::env::var("SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or_else(|| fastrand::u64(..));
     eprintln!("{test}: SEED={seed}");
     seed
+}
+
+/// Names a file in which each fault that strikes leaves a line, for [`crate::torture`].
+pub(crate) const TALLY: &str = "TASK_LOGGER_TALLY";
+
+/// Counts a fault that has struck.
+pub(crate) fn struck(fault: &str) {
+    if let Some(tally) = std::env::var_os(TALLY) {
+        let mut file = OpenOptions::new().create(true).append(true).open(tally).unwrap();
+        file.write_all(format!("{fault}\n").as_bytes()).unwrap();
+    }
 }
 
 /// The folder of what cargo builds.
@@ -289,7 +300,11 @@ impl Rig {
 pub(crate) fn published(redis: &mut redis::Connection) -> String {
     let groups: Result<Vec<BTreeMap<String, redis::Value>>, _> =
         redis::cmd("XINFO").arg("GROUPS").arg("task_events").query(redis);
-    let group = groups.unwrap_or_default().into_iter().next().unwrap_or_default();
+    let ours = |group: &BTreeMap<String, redis::Value>| {
+        group.get("name").and_then(|name| redis::from_redis_value_ref::<String>(name).ok()).as_deref()
+            == Some("task-logger")
+    };
+    let group = groups.unwrap_or_default().into_iter().find(ours).unwrap_or_default();
     group.get("last-delivered-id").map_or("0-0".into(), |id| redis::from_redis_value_ref(id).unwrap())
 }
 
@@ -411,6 +426,7 @@ impl Node {
     }
 
     pub(crate) fn pause(&self) {
+        struck("SIGSTOP");
         self.signal(Signal::STOP);
     }
 
@@ -425,11 +441,14 @@ impl Node {
 
     /// kill -9.
     pub(crate) fn kill(mut self) {
-        self.end();
+        self.strike_dead();
     }
 
     /// kill -9; it stays here to be looked at.
     pub(crate) fn strike_dead(&mut self) {
+        if self.is_running() {
+            struck("kill -9");
+        }
         self.end();
     }
 

@@ -118,7 +118,7 @@ impl EmbeddedPublisher {
 
     /// Removes segments whose entries were all read, but for the last [`KEEP_SEGMENTS`] of them and those from the first on
     /// that a letter without its fields refers to.
-    fn trim(&self, read: u64) -> Result<(), SourceError> {
+    fn remove_old(&self, read: u64) -> Result<(), SourceError> {
         let segments = cursor::segments(&self.dir)?;
         // A segment ends where the next begins.
         let all_read = segments.windows(2).filter(|pair| pair[1] <= read.saturating_add(1)).count();
@@ -126,21 +126,28 @@ impl EmbeddedPublisher {
         if over == 0 {
             return Ok(());
         }
-        let needed = self.held.lowest_needed()?;
-        for pair in segments.windows(2).take(over) {
-            if let Some(needed) = needed {
+        self.remove(&segments[..=over], self.held.lowest_needed()?).map(drop)
+    }
+
+    /// Removes all of these segments but the last, up to the first that may hold an entry at or above `bound`. Returns how many
+    /// entries they had.
+    fn remove(&self, segments: &[u64], bound: Option<StreamId>) -> Result<u64, SourceError> {
+        let mut removed = 0;
+        for pair in segments.windows(2) {
+            if let Some(bound) = bound {
                 let mut next = Cursor::new(self.dir.clone());
+                next.limit(Some(self.held.events.durable()));
                 next.start_at(pair[1]);
-                if next.peek()?.is_none_or(|(_, begins)| begins > needed) {
+                if next.peek()?.is_none_or(|(_, begins)| begins > bound) {
                     break;
                 }
             }
-            let first = pair[0];
-            let path = cursor::segment_path(&self.dir, first);
-            let removed = fault::point("log::trim").and_then(|()| std::fs::remove_file(&path));
-            removed.map_err(io_error("remove", &path))?;
+            let path = cursor::segment_path(&self.dir, pair[0]);
+            let gone = fault::point("log::trim").and_then(|()| std::fs::remove_file(&path));
+            gone.map_err(io_error("remove", &path))?;
+            removed += pair[1] - pair[0];
         }
-        Ok(())
+        Ok(removed)
     }
 
     /// Which of the letters stand in the dead letter log. None is older than its entry.
@@ -210,9 +217,14 @@ impl Publisher for EmbeddedPublisher {
         if segment != self.trimmed_at
             && let Some(read) = receipt.read()
         {
-            self.trim(read)?;
+            self.remove_old(read)?;
             self.trimmed_at = segment;
         }
         Ok(())
+    }
+    fn trim(&mut self, until: StreamId) -> Result<u64, SourceError> {
+        self.check()?;
+        // There are no other groups. A segment that holds something newer stays whole.
+        self.remove(&cursor::segments(&self.dir)?, Some(until))
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use redis::{Cmd, Value, cmd};
 
-use super::{Shared, connect::Control, dead::Needed, lock, reply};
+use super::{Shared, connect::Control, dead::Needed, lock, reply, trim::Trimmed};
 use crate::{
     event::StreamId,
     fault,
@@ -27,6 +27,9 @@ pub(super) struct RedisPublisher {
     /// Bytes that the dead letter stream takes, as far as known.
     letters_bytes: Option<u64>,
     needed: Needed,
+    /// Entries up to the position that was published last, as far as known.
+    read: Option<u64>,
+    trimmed: Trimmed,
 }
 
 /// Runs transactions that happen only while the epoch stands.
@@ -48,6 +51,8 @@ impl RedisPublisher {
             acked: StreamId::MIN,
             letters_bytes: None,
             needed: Needed::default(),
+            read: None,
+            trimmed: Trimmed::default(),
         }
     }
 
@@ -113,11 +118,16 @@ impl Publisher for RedisPublisher {
                 Some(("ERR", text)) if mended < 2 && self.entries_read && is_syntax(text) => self.entries_read = false,
                 _ => {
                     reply::accepted(reply)?;
+                    self.read = read;
                     return self.acknowledge(low);
                 }
             }
             mended += 1;
         }
+    }
+
+    fn trim(&mut self, until: StreamId) -> Result<u64, SourceError> {
+        self.trimmed.trim(&self.shared, &mut self.guarded, until, self.read)
     }
 }
 

@@ -6,7 +6,8 @@ use super::{
     steps::{STEPS, Step, When},
     world::{Source, World},
 };
-use crate::rig::{eventually, seed};
+
+use crate::rig::{Rig, eventually, seed, struck};
 
 /// Runs into one step's crash, and back to health.
 pub(super) fn crash_at(world: &mut World, step: &Step) {
@@ -32,6 +33,7 @@ pub(super) fn crash_at(world: &mut World, step: &Step) {
     assert!(ended.signal().is_some(), "{}: it ended with {ended}:\n{log}", step.name);
     assert!(log.contains(&format!("name=\"{}\"", step.name)), "{} was never reached:\n{log}", step.name);
     world.recover(step.name);
+    struck(&format!("{:?}: crash at {}", world.source, step.name));
 }
 
 /// Kills the process with records that no checkpoint covers, one of them of a file that goes on behind its end.
@@ -49,13 +51,56 @@ fn leave_work(world: &mut World) {
 fn crash_everywhere(test: &str, source: Source, share: usize, of: usize) {
     let Some(mut world) = World::new(source, seed(test)) else { return };
     world.start_owner();
-    let here = STEPS.iter().filter(|step| step.only.is_none_or(|only| only == source));
+    let here = STEPS.iter().filter(|step| step.only.is_none_or(|only| only == source) && !is_trimming(step));
     for step in here.skip(share).step_by(of) {
         let started = Instant::now();
         crash_at(&mut world, step);
         eprintln!("{test}: {} in {:?}", step.name, started.elapsed());
     }
     world.end();
+}
+
+/// Only with `TRIM=published`.
+fn is_trimming(step: &Step) -> bool {
+    step.name.starts_with("trim::")
+}
+
+/// Each of them several times, between other crashes: what is trimmed must be what nobody needs, also after a kill.
+fn crash_while_trimming(test: &str, rig: Rig, source: Source) {
+    let mut world = World::on(rig.set("TRIM", "published"), source, seed(test));
+    // What was answered may be trimmed before it is looked for.
+    world.tolerated.push("not in the stream");
+    world.start_owner();
+    let also = ["publish::executed", "publish::done", "checkpoint::rename", "checkpoint::done", "recover::checkpoint"];
+    let here = STEPS.iter().filter(|step| step.only.is_none_or(|only| only == source));
+    let steps: Vec<_> =
+        here.filter(|step| is_trimming(step) || step.name == "log::trim" || also.contains(&step.name)).collect();
+    for step in steps.iter().chain(&steps) {
+        crash_at(&mut world, step);
+    }
+    world.judge("all crashes");
+    let metrics = |world: &mut World| {
+        let lines = world.node().metrics();
+        let line = lines.lines().find_map(|line| line.strip_prefix("task_logger_events_trimmed_total "));
+        line.and_then(|value| value.parse::<f64>().ok()).unwrap_or_default()
+    };
+    (0..30).for_each(|_| world.feed(30));
+    eventually("it still trims", || metrics(&mut world) > 0.0);
+    world.judge("trimming");
+    // Letters are not compared with their entries, as elsewhere: those are gone.
+    world.node.take().unwrap().terminate();
+    assert_eq!(world.defects(), []);
+}
+
+#[test]
+fn a_crash_while_trimming_on_redis() {
+    let Some(rig) = Rig::redis() else { return };
+    crash_while_trimming("a_crash_while_trimming_on_redis", rig, Source::Redis);
+}
+
+#[test]
+fn a_crash_while_trimming_on_the_embedded_stream() {
+    crash_while_trimming("a_crash_while_trimming_on_the_embedded_stream", Rig::embedded(), Source::Embedded);
 }
 
 #[test]

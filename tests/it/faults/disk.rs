@@ -11,7 +11,7 @@ use std::{
 use super::world::{Source, World};
 use crate::{
     redis_server::RedisServer,
-    rig::{Rig, eventually, let_pass, seed},
+    rig::{Rig, eventually, let_pass, seed, struck},
 };
 
 /// A small file system over a folder, for as long as this lives.
@@ -91,6 +91,7 @@ fn full_and_freed(test: &str, source: Source) {
     world.feed(100);
     world.judge("a full disk");
     world.end();
+    struck(&format!("{source:?}: a full disk"));
 }
 
 #[test]

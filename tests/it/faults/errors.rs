@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     load::entry,
-    rig::{eventually, seed},
+    rig::{eventually, seed, struck},
 };
 
 /// Errors that may pass.
@@ -123,6 +123,7 @@ fn passes(world: &mut World, step: &str, error: &str, then: Then) {
     world.arm("");
     eventually(&format!("{step}: ready again"), || world.node().takes_events());
     world.judge(&format!("{error} at {step}"));
+    struck(&format!("{:?}: an error that may pass at {step}", world.source));
 }
 
 /// An error that does not: the process exits by itself, and the next one recovers.
@@ -141,6 +142,7 @@ fn exits(world: &mut World, step: &str, error: &str) {
     assert!(told(world, step), "{step} was never reached");
     assert!(ended.code().is_some_and(|code| code != 0), "{error} at {step}: {ended}:\n{}", world.node().log());
     world.recover(&format!("{error} at {step}"));
+    struck(&format!("{:?}: an error that ends the process at {step}", world.source));
 }
 
 fn errors_under_way(test: &str, source: Source, table: &[(&str, Then)]) {

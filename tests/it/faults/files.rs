@@ -10,7 +10,7 @@ use std::{
 use super::world::{Source, World};
 use crate::{
     checker::files_below,
-    rig::{eventually, seed},
+    rig::{eventually, seed, struck},
 };
 
 /// A world with some work done, and all of it in the files.
@@ -48,6 +48,7 @@ fn goes_on(world: &mut World, after: &str) {
     world.feed(200);
     world.say("again");
     world.judge(after);
+    struck(&format!("{:?}: {after}", world.source));
 }
 
 #[test]
@@ -186,6 +187,7 @@ fn files_cut_and_removed_under_the_service_cost_their_own_lines_only() {
     truncate(&cut, length / 2 + 20);
     world.start_owner();
     check(&mut world, kept);
+    struck("files cut, emptied, removed");
     // Whatever else is there is whole.
     world.feed(100);
     let of_others = |world: &World| {

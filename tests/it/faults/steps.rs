@@ -152,6 +152,10 @@ pub(super) const STEPS: &[Step] = &[
     on(Embedded, starting("dead::repair")),
     on(Embedded, starting("dead::read")),
     on(Embedded, running("log::trim", 1)),
+    // Trimming, where it is asked for.
+    running("trim::begin", 3),
+    running("trim::bound", 3),
+    running("trim::done", 3),
 ];
 
 /// The journal is never gone on with: a new owner makes a segment of its own.

@@ -14,7 +14,7 @@ use fastrand::Rng;
 use crate::{
     checker::{Id, Stream, verify},
     load::{Fields, Load, entry, send},
-    rig::{Node, PATIENCE, Rig, eventually, last_id, published, within},
+    rig::{Node, PATIENCE, Rig, eventually, last_id, published, struck, within},
 };
 
 /// Small segments and frequent checkpoints: what is seldom otherwise comes within a burst.
@@ -242,6 +242,7 @@ impl World {
             // What is wrong stays wrong; what was only on its way does not, and is told all the same.
             let first = defects.clone();
             if within(Duration::from_secs(10), || self.defects().is_empty()) {
+                struck("(only the look was wrong)");
                 eprintln!("after {after}: found by a look at moving files alone: {first:#?}");
                 return;
             }
