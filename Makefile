@@ -35,7 +35,7 @@ C_FLAGS := --target=wasm32-wasi -mexec-model=reactor -std=c11 -O2 -Wall -Wextra 
 PYTHON_TOOLS := target/tools/python
 JS_TOOLS := target/tools/js
 
-.PHONY: build setup setup-redis setup-c setup-python setup-js setup-minisign setup-promtool setup-kubernetes setup-strace plugins guests conformance $(CONFORMANCE:%=conformance-%) demo serve test torture test-task-logger bench bench-crossing lint clean help
+.PHONY: build setup setup-redis setup-c setup-python setup-js setup-minisign setup-promtool setup-kubernetes setup-strace plugins guests conformance $(CONFORMANCE:%=conformance-%) demo serve test torture load soak test-task-logger bench bench-crossing lint clean help
 
 help: ## Show this
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 18
@@ -183,6 +183,14 @@ torture: setup-redis setup-strace plugins guests ## Run every fault again and ag
 		cargo test $(CARGO_FLAGS) --release $(FAILPOINTS) --test it -- --exact torture::torture --ignored --nocapture
 
 test-task-logger: test ## The same, under the name of the spec
+
+# Some minutes, some gigabytes below TMPDIR.
+load: setup-redis guests ## Run the load faults at their full size
+	REQUIRE_REDIS=1 TASK_LOGGER_LOAD=full cargo test $(CARGO_FLAGS) --release $(FAILPOINTS) --test it -- overload:: --nocapture --test-threads 1
+
+soak: setup-redis ## Millions of entries over very many tasks, with restarts (ENTRIES, TASKS)
+	REQUIRE_REDIS=1 ENTRIES=$(or $(ENTRIES),5000000) TASKS=$(or $(TASKS),100000) \
+		cargo test $(CARGO_FLAGS) --release $(FAILPOINTS) --test it -- --ignored --exact soak::soak --nocapture
 
 bench: setup-redis plugins ## Measure events per second
 	cargo bench $(CARGO_FLAGS) --profile release --bench drain -- $(ARGS)
