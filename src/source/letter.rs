@@ -54,11 +54,11 @@ pub enum Payload {
 }
 
 /// The fields of the copy. `original` is `None` when the entry is gone: then `fields=gone` says so. `first_seen` is the time of
-/// the entry's id, `last_seen` is now. `as_digest`: only digest and size of the original fields are kept.
+/// the entry's id, `last_seen` is now, both to the millisecond so that they compare as texts. `as_digest`: only digest and size of the original fields are kept.
 pub(super) fn copy(letter: &DeadLetter, stream: &str, original: Option<&Fields>, as_digest: bool) -> Fields {
     let time = |ms: u64| {
         let time = i64::try_from(ms).ok().and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok());
-        time.map_or_else(|| ms.to_string(), |time| time.to_string())
+        time.map_or_else(|| ms.to_string(), |time| format!("{time:.3}"))
     };
     let ours = [
         ("id", letter.id.to_string()),
@@ -68,7 +68,7 @@ pub(super) fn copy(letter: &DeadLetter, stream: &str, original: Option<&Fields>,
         ("plugin", letter.plugin.clone().unwrap_or_default()),
         ("attempts", letter.attempts.to_string()),
         ("first_seen", time(letter.id.ms)),
-        ("last_seen", jiff::Timestamp::now().to_string()),
+        ("last_seen", format!("{:.3}", jiff::Timestamp::now())),
     ];
     let mut fields: Fields =
         ours.into_iter().map(|(name, value)| (Bytes::from_static(name.as_bytes()), value.into())).collect();
