@@ -35,7 +35,7 @@ C_FLAGS := --target=wasm32-wasi -mexec-model=reactor -std=c11 -O2 -Wall -Wextra 
 PYTHON_TOOLS := target/tools/python
 JS_TOOLS := target/tools/js
 
-.PHONY: build setup setup-redis setup-c setup-python setup-js setup-minisign setup-promtool setup-kubernetes setup-strace plugins guests conformance $(CONFORMANCE:%=conformance-%) demo serve test torture load soak test-task-logger bench bench-crossing lint clean help
+.PHONY: build setup setup-redis setup-c setup-python setup-js setup-minisign setup-promtool setup-kubernetes setup-strace plugins guests conformance $(CONFORMANCE:%=conformance-%) demo serve test torture fuzz load soak test-task-logger bench bench-crossing lint clean help
 
 help: ## Show this
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 18
@@ -181,6 +181,11 @@ LANES ?= 4
 torture: setup-redis setup-strace plugins guests ## Run every fault again and again for MINUTES
 	REQUIRE_REDIS=1 REQUIRE_STRACE=1 REQUIRE_GUESTS=1 MINUTES=$(MINUTES) LANES=$(LANES) \
 		cargo test $(CARGO_FLAGS) --release $(FAILPOINTS) --test it -- --exact torture::torture --ignored --nocapture
+
+SECONDS ?= 60
+
+fuzz: ## Run every reader of bytes from outside over mutated input for SECONDS each
+	SECONDS=$(SECONDS) cargo test $(CARGO_FLAGS) --release --lib -- fuzzing:: --nocapture
 
 test-task-logger: test ## The same, under the name of the spec
 

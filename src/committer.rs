@@ -31,7 +31,7 @@ pub mod checkpoint;
 pub mod files;
 pub mod group;
 pub mod publish;
-mod state_file;
+pub(crate) mod state_file;
 pub mod table;
 pub mod trim;
 

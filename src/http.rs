@@ -202,3 +202,8 @@ fn router(parts: HttpParts) -> Router {
 
 #[cfg(test)]
 pub(crate) mod tests;
+#[cfg(test)]
+pub(crate) use self::{
+    range::{Wanted, wanted},
+    tasks::limit_of_query,
+};

@@ -51,6 +51,8 @@ pub mod recover;
 pub mod suspicion;
 
 pub mod fault;
+#[cfg(test)]
+mod fuzzing;
 
 pub mod http;
 pub mod ingest;

@@ -32,10 +32,13 @@ pub(super) enum Updated {
 /// The newest valid slot's record and body; `None` if there is none, and an error of kind `NotFound` without a file.
 pub(super) fn read(dir: &Dir) -> io::Result<Option<(u64, Vec<u8>)>> {
     let file = dir.read(STATE_FILE)?;
-    let Some(size) = slot_size(&file) else { return Ok(None) };
-    let slots = file.get(FILE_HEADER as usize..).unwrap_or_default().chunks(size);
-    let newest = slots.take(2).filter_map(check).max_by_key(|(sequence, _)| *sequence);
-    Ok(newest.map(|(sequence, body)| (sequence, body.to_vec())))
+    Ok(newest(&file).map(|(sequence, body)| (sequence, body.to_vec())))
+}
+
+/// The same of a file's bytes.
+pub(crate) fn newest(file: &[u8]) -> Option<(u64, &[u8])> {
+    let slots = file.get(FILE_HEADER as usize..).unwrap_or_default().chunks(slot_size(file)?);
+    slots.take(2).filter_map(check).max_by_key(|(sequence, _)| *sequence)
 }
 
 /// Overwrites the older slot of the directory's file, if this epoch's owner made it.
@@ -66,7 +69,7 @@ pub(super) fn update(dir: &Dir, path: &std::path::Path, epoch: u64, sequence: u6
     Ok(Updated::Done)
 }
 
-fn fresh(epoch: u64, sequence: u64, body: &[u8]) -> Vec<u8> {
+pub(crate) fn fresh(epoch: u64, sequence: u64, body: &[u8]) -> Vec<u8> {
     // Room to grow: documents and plugin states do.
     let size = (SLOT_HEADER + body.len() + body.len() / 2).next_multiple_of(SLOT_UNIT);
     let mut file = Vec::with_capacity(FILE_HEADER as usize + SLOT_HEADER + body.len());

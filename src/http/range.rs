@@ -3,7 +3,7 @@
 
 /// What a range asks for of a file of known length.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Wanted {
+pub(crate) enum Wanted {
     /// Everything: no range, or one to be ignored.
     All,
     /// From the first byte to before the second; never empty.
@@ -13,7 +13,7 @@ pub(super) enum Wanted {
 }
 
 /// Reads a `Range` header's value.
-pub(super) fn wanted(value: &str, len: u64) -> Wanted {
+pub(crate) fn wanted(value: &str, len: u64) -> Wanted {
     let Some((unit, range)) = value.split_once('=') else { return Wanted::All };
     if !unit.trim().eq_ignore_ascii_case("bytes") {
         return Wanted::All;

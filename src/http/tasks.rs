@@ -149,6 +149,12 @@ fn checked(paging: Result<Query<Paging>, QueryRejection>) -> Result<(Option<Id>,
     Ok((after, limit))
 }
 
+/// How many a query asks for, if it may.
+#[cfg(test)]
+pub(crate) fn limit_of_query(uri: &axum::http::Uri) -> Option<usize> {
+    checked(Query::try_from_uri(uri)).ok().map(|(_, limit)| limit)
+}
+
 fn linked(path: &str, limit: usize, next: Option<String>, body: impl IntoResponse) -> Response {
     let mut response = body.into_response();
     if let Some(next) = next {
