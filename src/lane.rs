@@ -60,6 +60,8 @@ pub struct Lane {
     pub gaps: Arc<RecordedGaps>,
     /// What must not be processed.
     pub condemned: Arc<Condemned>,
+    /// Bytes in flight, of which some are held.
+    pub window: Arc<Window>,
     /// What plugins made beyond what came in, on its way to the files.
     pub surplus: Arc<Window>,
     /// The last batch of this lane that a checkpoint covers.
@@ -77,14 +79,23 @@ struct Running {
     root: Dir,
     decoder: Decoder,
     keys: HashMap<Key, KeyQueue>,
-    /// Keys with held events and when they must be flushed.
-    held: HashMap<Key, Instant>,
+    /// Keys with held events.
+    held: HashMap<Key, Held>,
     batch: u64,
     /// The sentences that were looked at.
     sentenced: u64,
     /// Surplus of the slices that are not handed over yet.
     surplus: usize,
     heartbeat: Arc<Heartbeat>,
+}
+
+/// A key's held events.
+struct Held {
+    /// When they must be flushed.
+    due: Instant,
+    events: u32,
+    /// What they cost of the window.
+    bytes: usize,
 }
 
 impl Lane {
@@ -98,13 +109,17 @@ impl Lane {
         self.chain.set_heartbeat(Arc::clone(&heartbeat));
         let decoder = Decoder::new(self.event_max).with_gaps(Arc::clone(&self.gaps));
         let (keys, held) = (HashMap::new(), HashMap::new());
-        let running = Running { lane: self, root, decoder, keys, held, batch: 0, sentenced: 0, surplus: 0, heartbeat };
+        let mut running =
+            Running { lane: self, root, decoder, keys, held, batch: 0, sentenced: 0, surplus: 0, heartbeat };
         running.work(&entries, &slices);
+        for key in running.held.keys().cloned().collect::<Vec<_>>() {
+            running.let_go(&key);
+        }
     }
 }
 
 impl Running {
-    fn work(mut self, entries: &Receiver<Vec<Entry>>, slices: &SyncSender<Vec<Slice>>) {
+    fn work(&mut self, entries: &Receiver<Vec<Entry>>, slices: &SyncSender<Vec<Slice>>) {
         let mut open = true;
         while open && !self.lane.ending.is_over() {
             let mut touched = Vec::new();
@@ -131,7 +146,8 @@ impl Running {
                 }
             }
             let now = Instant::now();
-            let due: Vec<Key> = self.held.iter().filter(|(_, at)| **at <= now).map(|(key, _)| key.clone()).collect();
+            let due: Vec<Key> =
+                self.held.iter().filter(|(_, held)| held.due <= now).map(|(key, _)| key.clone()).collect();
             for key in due.into_iter().filter(|_| open) {
                 if self.process(&key, true, &mut decided, slices).is_break() {
                     return self.heartbeat.idle();
@@ -212,6 +228,7 @@ impl Running {
         if let Some(queue) = self.keys.get_mut(key) {
             queue.touched = false;
         }
+        self.let_go(key);
         let mut flush = flush;
         loop {
             if self.surplus > SURPLUS_BYTES {
@@ -274,14 +291,27 @@ impl Running {
             self.surplus += slice.surplus;
             decided.push(slice);
         }
-        match self.keys.get(key).and_then(KeyQueue::waiting_since) {
-            Some(since) => {
-                let due = (since + self.lane.hold_max).max(Instant::now() + Duration::from_millis(1));
-                self.held.insert(key.clone(), due);
-            }
-            None => drop(self.held.remove(key)),
-        }
+        self.hold(key);
         ControlFlow::Continue(())
+    }
+
+    /// Notes what of a key's queue waits for later events.
+    fn hold(&mut self, key: &Key) {
+        let Some(queue) = self.keys.get(key) else { return };
+        let Some(since) = queue.waiting_since() else { return };
+        let due = (since + self.lane.hold_max).max(Instant::now() + Duration::from_millis(1));
+        let (events, bytes) = queue.waiting();
+        self.lane.window.hold(bytes);
+        self.lane.metrics.held.increment(f64::from(events));
+        self.held.insert(key.clone(), Held { due, events, bytes });
+    }
+
+    /// A key's held events are decided again, or will be by another owner.
+    fn let_go(&mut self, key: &Key) {
+        if let Some(Held { events, bytes, .. }) = self.held.remove(key) {
+            self.lane.window.release(bytes);
+            self.lane.metrics.held.decrement(f64::from(events));
+        }
     }
 
     /// Gives slices to the committer, and waits while too much of what plugins made is on its way to the files.
@@ -304,13 +334,11 @@ impl Running {
     /// How long to wait for entries.
     fn next_flush(&self) -> Duration {
         let now = Instant::now();
-        self.held.values().min().map_or(IDLE, |at| at.saturating_duration_since(now).min(IDLE))
+        self.held.values().map(|held| held.due).min().map_or(IDLE, |due| due.saturating_duration_since(now).min(IDLE))
     }
 
     /// Forgets keys that stand in a checkpoint, when there are many.
     fn forget_keys(&mut self) {
-        let held = self.held.keys().filter_map(|key| self.keys.get(key)).map(KeyQueue::waiting).sum::<u32>();
-        self.lane.metrics.held.set(f64::from(held));
         if self.keys.len() > KEYS_MAX {
             let checkpointed = self.lane.checkpointed.load(Ordering::Acquire);
             self.keys.retain(|_, queue| queue.batch > checkpointed || !queue.is_empty());

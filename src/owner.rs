@@ -322,7 +322,7 @@ impl Owner {
         for (number, checkpointed) in checkpointed.iter().enumerate() {
             let (entries_in, entries) = sync_channel(LANE_QUEUE);
             reading_lanes.push(entries_in);
-            let lane = self.lane(number, checkpointed, &surplus, &condemned, &ending);
+            let lane = self.lane(number, checkpointed, &window, &surplus, &condemned, &ending);
             lanes.push((lane, entries, slices_in.clone()));
         }
         let reading = Reading {
@@ -378,12 +378,14 @@ impl Owner {
         &self,
         number: usize,
         checkpointed: &Arc<AtomicU64>,
+        window: &Arc<Window>,
         surplus: &Arc<Window>,
         condemned: &Arc<Condemned>,
         ending: &Arc<Ending>,
     ) -> Lane {
         Lane {
             number,
+            window: Arc::clone(window),
             surplus: Arc::clone(surplus),
             condemned: Arc::clone(condemned),
             chain: self.host.lane(),

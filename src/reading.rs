@@ -149,12 +149,13 @@ impl Reading {
         }
     }
 
-    /// Runs one entry with its id noted, and waits until nothing of it is in flight; `None` when it is time to stop.
+    /// Runs one entry with its id noted, and waits until nothing is in flight but what plugins hold, which waits for entries
+    /// that are still to be read; `None` when it is time to stop.
     fn alone(&mut self, entry: Entry, repeated: &[StreamId]) -> Option<()> {
         let (id, low) = (entry.id, lock_tracker(&self.tracker).low());
         self.noted(|suspicion| suspicion.in_hand(id, low))?;
         self.route(vec![entry], repeated)?;
-        while !self.window.wait_empty(ALONE_WAIT) {
+        while !self.window.wait_settled(ALONE_WAIT) {
             if self.ending.is_draining() {
                 return None;
             }

@@ -6,7 +6,7 @@ use std::{collections::VecDeque, time::Instant};
 use crate::{
     condemned::Sentence,
     decode::{Decoded, Refused},
-    event::{Event, Id, Key, StreamId},
+    event::{Event, Id, Key, StreamId, charge},
     json::Members,
     plugin::States,
 };
@@ -64,10 +64,11 @@ impl KeyQueue {
         Self { key, states, joined, touched: false, batch: 0, runs: VecDeque::new() }
     }
 
-    /// Events that wait.
-    pub(crate) fn waiting(&self) -> u32 {
-        let count = |run: &Run| if let Run::Events { events, .. } = run { events.len() } else { 0 };
-        u32::try_from(self.runs.iter().map(count).sum::<usize>()).unwrap_or(u32::MAX)
+    /// How many events wait, and what they cost of the window.
+    pub(crate) fn waiting(&self) -> (u32, usize) {
+        let events =
+            self.runs.iter().flat_map(|run| if let Run::Events { events, .. } = run { &events[..] } else { &[] });
+        events.fold((0, 0), |(count, bytes), event| (count + 1, bytes + charge(event.size)))
     }
 
     pub(crate) fn is_empty(&self) -> bool {

@@ -176,6 +176,36 @@ fn a_secret_whose_pieces_come_too_late_shows_no_part_of_itself() {
     node.terminate();
 }
 
+#[test]
+fn a_held_event_stops_nothing_while_entries_run_one_at_a_time() {
+    for rig in [Some(Rig::embedded()), Rig::redis()].into_iter().flatten() {
+        // The longest there is: with each waited for in turn, all are never held at once.
+        let rig = rig.with_bundled(&["redact"]).set("HOLD_MAX", "1m");
+        let output =
+            |task: &str, text: &str| json!({"type": "task:output", "task_id": task, "data": {"content": text}});
+        let all_held = |node: &Node| eventually("all are held", || node.json("/metrics")["events"]["held"] == 6);
+        let tasks = ["a", "b", "c", "d", "e", "f"];
+        let mut node = rig.spawn_owner();
+        node.append(&tasks.map(|task| output(task, "the key is AKIAIOSFOD")));
+        for _ in 0..2 {
+            all_held(&node);
+            node.kill();
+            node = rig.spawn_owner();
+        }
+        // Each is done with as soon as it is held: the notice in /health may be gone before it is looked at.
+        all_held(&node);
+        assert!(node.log().contains("mode=Careful"));
+        node.append(&tasks.map(|task| output(task, "NN7EXAMPLE and no more")));
+        rig.settle(&node, &tasks);
+        for task in tasks {
+            let said = rig.read(&format!("{task}/03-agent-output.jsonl"));
+            assert!(said.contains("and no more") && !said.contains("AKIA"), "{said}");
+        }
+        assert_eq!(node.json("/metrics")["events"]["held"], 0);
+        node.terminate();
+    }
+}
+
 /// How long after an event was taken in its record stands in the task's file, in the middle of some.
 fn delay(rig: &Rig, node: &Node, task: &str, contents: &str, count: usize) -> Duration {
     let file = rig.logs().join(task).join("03-agent-output.jsonl");
