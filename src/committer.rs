@@ -16,12 +16,12 @@ use std::{
 use crate::{
     config::Fsync,
     ending::Ending,
-    event::StreamId,
+    event::{Key, StreamId},
     fault,
     journal::{Durable, Journal, record::Record},
     metrics::DataPath,
     position::{Position, Tracker},
-    slice::Slice,
+    slice::{Retire, Slice},
     source::{DeadLetter, Lease},
     status::{Heartbeat, Status},
 };
@@ -33,6 +33,7 @@ pub mod group;
 pub mod publish;
 pub(crate) mod state_file;
 pub mod table;
+pub mod tombstones;
 pub mod trim;
 
 use checkpoint::Job;
@@ -126,6 +127,8 @@ struct Running {
     synced_at: Instant,
     /// The checkpoint that is being made: its record, the lanes' batches, since when.
     making: Option<(u64, Vec<u64>, Instant)>,
+    /// The last record that a checkpoint covers.
+    checkpointed: u64,
     checkpoint_after: Instant,
     bytes_since: u64,
 }
@@ -182,6 +185,7 @@ impl Committer {
         let heartbeat = self.status.heartbeat("committer");
         let now = Instant::now();
         let batches = vec![0; self.lanes.len()];
+        let checkpointed = self.journal.next_sequence() - 1;
         let mut running = Running {
             committer: self,
             heartbeat,
@@ -190,6 +194,7 @@ impl Committer {
             unsynced: Vec::new(),
             synced_at: now,
             making: None,
+            checkpointed,
             checkpoint_after: now + fault::every("checkpoint::every", CHECKPOINT_EVERY),
             bytes_since: 0,
         };
@@ -252,7 +257,14 @@ impl Running {
     }
 
     fn take(&mut self, batch: Vec<Slice>) -> Result<(), String> {
-        for slice in batch {
+        for mut slice in batch {
+            if let Some((retire, key)) = slice.retire.take().zip(slice.key.as_ref()) {
+                self.retire(key, &retire)?;
+                if let Some(last) = self.batches.get_mut(slice.lane) {
+                    *last = slice.batch;
+                }
+                continue;
+            }
             if let (Some(key), Some(_)) = (&slice.key, &slice.join) {
                 // What the flow wrote moves to its task: it must stand in the files first.
                 if self.group.touches(key) {
@@ -276,6 +288,23 @@ impl Running {
                 self.commit()?;
             }
         }
+        Ok(())
+    }
+
+    /// Takes a key's directory away, unless something of it is new: written by another key's lane, or not yet in a checkpoint,
+    /// which would bring it back.
+    fn retire(&mut self, key: &Key, Retire { until, written, accepted }: &Retire) -> Result<(), String> {
+        let table = &mut self.committer.table;
+        let unsettled = fault::mutated("mutation::retire_unsettled");
+        if !unsettled
+            && (self.group.touches(key) || !table.is_unchanged(key, self.checkpointed, *written).map_err(describe)?)
+        {
+            return Ok(());
+        }
+        self.group.retire(key, *until, table).map_err(describe)?;
+        self.committer.metrics.removed.increment(1);
+        // There is room for all that were asked for.
+        drop(accepted.try_send(key.clone()));
         Ok(())
     }
 
@@ -396,13 +425,14 @@ impl Running {
         self.sync()?;
         let sequence = self.committer.journal.next_sequence() - 1;
         let states = self.committer.table.take_dirty();
+        let removed = self.committer.table.take_removed();
         self.checkpoint_after = Instant::now() + fault::every("checkpoint::every", CHECKPOINT_EVERY);
-        if states.is_empty() && self.bytes_since == 0 && !wait {
+        if states.is_empty() && removed.is_empty() && self.bytes_since == 0 && !wait {
             return Ok(());
         }
         self.bytes_since = 0;
         self.making = Some((sequence, self.batches.clone(), Instant::now()));
-        let job = Job { sequence, position: self.committer.position.clone(), states };
+        let job = Job { sequence, position: self.committer.position.clone(), states, removed };
         if self.committer.checkpoint.send(job).is_err() && !self.committer.ending.is_over() {
             return Err("the checkpointer is gone".into());
         }
@@ -433,6 +463,7 @@ impl Running {
                 }
                 recycled => recycled.map_err(describe)?,
             }
+            self.checkpointed = sequence;
             self.committer.table.trim(sequence);
             for (lane, batch) in self.committer.lanes.iter().zip(batches) {
                 lane.store(batch, Ordering::Release);

@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use crate::{source::LetterPolicy, trust::TrustedKeys};
+use crate::{retention::Rules, source::LetterPolicy, trust::TrustedKeys};
 
 mod near_miss;
 mod resolve;
@@ -67,6 +67,8 @@ pub struct Config {
     pub letters: LetterPolicy,
     /// `TRIM=published`.
     pub trim: bool,
+    /// `RETAIN`, `RETAIN_IDLE` and `RETAIN_BYTES`.
+    pub retain: Rules,
     /// `API_TOKEN`.
     pub api_token: Option<Secret>,
     /// `TASK_LOGGER_URL`: the running service, for commands that ask it; without a slash at its end.

@@ -20,7 +20,7 @@ use crate::{
     condemned::Condemned,
     decode::{Decoder, RecordedGaps},
     ending::Ending,
-    event::{Entry, Event, Key},
+    event::{Entry, Event, Key, StreamId},
     metrics::DataPath,
     plugin::{Blocked, LaneChain, PluginHost, Slice as ChainSlice, States},
     slice::Slice,
@@ -30,8 +30,10 @@ use crate::{
 
 pub(crate) mod queue;
 mod render;
+mod retire;
 
 use queue::{Ahead, KeyQueue};
+pub use retire::Due;
 
 /// Entries taken up at once, so that one key's slices are long under load and the committer is not kept waiting.
 const ENTRIES_MAX: usize = 2048;
@@ -41,6 +43,15 @@ const KEYS_MAX: usize = 16_384;
 const SURPLUS_BYTES: usize = 8 << 20;
 /// How often a lane without work looks whether it must end.
 const IDLE: Duration = Duration::from_millis(500);
+
+/// What a lane is given.
+#[derive(Debug)]
+pub enum Work {
+    /// Entries of its keys, in stream order.
+    Entries(Vec<Entry>),
+    /// Keys whose time is over.
+    Retire(Vec<Due>),
+}
 
 /// What a lane works with.
 pub struct Lane {
@@ -64,6 +75,8 @@ pub struct Lane {
     pub window: Arc<Window>,
     /// What plugins made beyond what came in, on its way to the files.
     pub surplus: Arc<Window>,
+    /// The last entry that the lane was given; at first the highest of those that earlier owners had.
+    pub taken: StreamId,
     /// The last batch of this lane that a checkpoint covers.
     pub checkpointed: Arc<AtomicU64>,
     /// To say why nothing moves.
@@ -99,8 +112,8 @@ struct Held {
 }
 
 impl Lane {
-    /// Works until the reader's end of `entries` is gone, or the ownership is over. What is still held then stays a hole.
-    pub fn run(mut self, entries: Receiver<Vec<Entry>>, slices: SyncSender<Vec<Slice>>) {
+    /// Works until the other ends of `work` are gone, or the ownership is over. What is still held then stays a hole.
+    pub fn run(mut self, work: Receiver<Work>, slices: SyncSender<Vec<Slice>>) {
         let root = match Dir::open_ambient_dir(&self.logs_dir, ambient_authority()) {
             Ok(root) => root,
             Err(error) => return self.ending.fatal(format!("cannot open LOGS_DIR: {error}")),
@@ -111,7 +124,7 @@ impl Lane {
         let (keys, held) = (HashMap::new(), HashMap::new());
         let mut running =
             Running { lane: self, root, decoder, keys, held, batch: 0, sentenced: 0, surplus: 0, heartbeat };
-        running.work(&entries, &slices);
+        running.work(&work, &slices);
         for key in running.held.keys().cloned().collect::<Vec<_>>() {
             running.let_go(&key);
         }
@@ -119,20 +132,25 @@ impl Lane {
 }
 
 impl Running {
-    fn work(&mut self, entries: &Receiver<Vec<Entry>>, slices: &SyncSender<Vec<Slice>>) {
+    fn work(&mut self, work: &Receiver<Work>, slices: &SyncSender<Vec<Slice>>) {
         let mut open = true;
         while open && !self.lane.ending.is_over() {
             let mut touched = Vec::new();
             let mut decided = Vec::new();
-            match entries.recv_timeout(self.next_flush()) {
-                Ok(batch) => {
+            match work.recv_timeout(self.next_flush()) {
+                Ok(first) => {
                     self.heartbeat.beat();
-                    let mut taken = self.take(batch, &mut touched, &mut decided);
-                    while taken < ENTRIES_MAX {
-                        match entries.try_recv() {
-                            Ok(batch) => taken += self.take(batch, &mut touched, &mut decided),
-                            Err(TryRecvError::Empty | TryRecvError::Disconnected) => break,
+                    let (mut taken, mut next) = (0, Ok(first));
+                    while let Ok(given) = next {
+                        match given {
+                            Work::Entries(batch) => taken += self.take(batch, &mut touched, &mut decided),
+                            Work::Retire(due) => {
+                                if self.retire(due, slices).is_break() {
+                                    return self.heartbeat.idle();
+                                }
+                            }
                         }
+                        next = if taken < ENTRIES_MAX { work.try_recv() } else { Err(TryRecvError::Empty) };
                     }
                 }
                 Err(RecvTimeoutError::Timeout) => self.lane.chain.refresh(),
@@ -164,6 +182,7 @@ impl Running {
     fn take(&mut self, batch: Vec<Entry>, touched: &mut Vec<Key>, decided: &mut Vec<Slice>) -> usize {
         let (count, now) = (batch.len(), Instant::now());
         for entry in batch {
+            self.lane.taken = self.lane.taken.max(entry.id);
             let size = entry.size();
             match self.decoder.decode(entry) {
                 Ok(item) => {

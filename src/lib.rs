@@ -13,7 +13,8 @@
 //! [`position`] and [`route`]s them; a [`lane`] [`decode`]s, runs the [`plugin`] chain and renders the [`layout`] into a
 //! [slices](mod@slice); the [`committer`] makes slices durable in the [`journal`], publishes, applies, checkpoints. [`owner`] holds these
 //! together for one ownership of the stream, [`recover`] brings the files up to the journal before it, [`ending`] says how it
-//! ends, [`suspicion`] of which entry a process died, [`condemned`] what must not run any more. [`reader`] and [`http`] are the read side, [`service`] wires everything. [`client`] asks a running service, [`dlq`] handles dead letters on the stream itself; [`author`] is
+//! ends, [`suspicion`] of which entry a process died, [`condemned`] what must not run any more,
+//! [`retention`] which tasks are old enough to go. [`reader`] and [`http`] are the read side, [`service`] wires everything. [`client`] asks a running service, [`dlq`] handles dead letters on the stream itself; [`author`] is
 //! an author's desk, which runs plugins and recordings on the same path without one; [`trust`] is whose signatures count.
 //! [`fault`] names the steps at which a test makes all this fail.
 //!
@@ -48,6 +49,7 @@ pub mod condemned;
 pub mod ending;
 pub mod owner;
 pub mod recover;
+pub mod retention;
 pub mod suspicion;
 
 pub mod fault;

@@ -49,6 +49,8 @@ pub struct DataPath {
     pub trimmed: Counter,
     /// [`EVENTS_DUPLICATE`].
     pub duplicate: Counter,
+    /// [`TASKS_REMOVED`].
+    pub removed: Counter,
     /// [`FILES_CREATED`].
     pub files_created: Counter,
     /// [`COMMITS`].
@@ -173,6 +175,7 @@ impl DataPath {
             lost: counter!(EVENTS_LOST),
             trimmed: counter!(EVENTS_TRIMMED),
             duplicate: counter!(EVENTS_DUPLICATE),
+            removed: counter!(TASKS_REMOVED),
             files_created: counter!(FILES_CREATED),
             commits: counter!(COMMITS),
             commit_bytes: counter!(COMMIT_BYTES),

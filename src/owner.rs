@@ -2,8 +2,7 @@
 //! checkpointer. Ends when asked, when another owner took over, or when the process must exit.
 
 use std::{
-    fs::File,
-    io::{self, Write},
+    io,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, atomic::AtomicU64, mpsc::sync_channel},
     thread::JoinHandle,
@@ -19,6 +18,7 @@ use crate::{
         files::{FilesError, TaskFiles},
         publish::Publishing,
         table::Table,
+        tombstones::Tombstones,
         trim::Trimming,
     },
     condemned::{Condemned, Hearing, Sentence},
@@ -34,11 +34,16 @@ use crate::{
     position::{Position, Tracker},
     reading::Reading,
     recover::{self, RecoverError, Recovered},
+    retention::Retention,
     source::{OwnRequest, Owned, SourceError, Stream},
     status::{Role, Status},
     suspicion::Suspicion,
     window::Window,
 };
+
+mod state_folder;
+
+use state_folder::{lock, state_id};
 
 /// How often a standby asks for the stream.
 const ASK_EVERY: Duration = Duration::from_millis(250);
@@ -117,6 +122,7 @@ impl Owner {
             self.status.set_blocked("suspicion", None);
             self.status.set_notice("careful", None);
             self.status.set_notice("trim", None);
+            self.status.set_notice("retention", None);
             match ended {
                 Ok(Some(Cause::Fatal(why))) => return Some(why),
                 Ok(Some(Cause::Lost(why))) if !stop.is_draining() => tracing::warn!(why, "ownership lost; standing by"),
@@ -261,6 +267,9 @@ impl Owner {
         progress.cover(position.low);
         let checkpointed: Vec<Arc<AtomicU64>> = (0..config.lanes).map(|_| Arc::default()).collect();
 
+        let began = position.high;
+        let removed = Tombstones::load(dir).map_err(|source| StartError::State { path: dir.to_owned(), source })?;
+
         let (slices_in, slices) = sync_channel(SLICE_QUEUE);
         let (synced_in, synced) = sync_channel(GROUP_QUEUE);
         let (published_in, published) = sync_channel(GROUP_QUEUE);
@@ -268,7 +277,7 @@ impl Owner {
         let (done_in, done) = sync_channel(1);
         let committer = Committer {
             journal: Journal::create(dir, epoch, recovered.next_sequence)?,
-            table: Table::settled(files.sibling("t")?),
+            table: Table::settled(files.sibling("t")?, removed),
             position,
             tracker: Arc::clone(&tracker),
             fsync: config.fsync,
@@ -299,6 +308,7 @@ impl Owner {
             next: Instant::now(),
             published: StreamId::MIN,
         });
+        let aside = files.sibling("x")?;
         let applying = Applying {
             files,
             window: Arc::clone(&window),
@@ -323,8 +333,19 @@ impl Owner {
             let (entries_in, entries) = sync_channel(LANE_QUEUE);
             reading_lanes.push(entries_in);
             let lane = self.lane(number, checkpointed, &window, &surplus, &condemned, &ending);
-            lanes.push((lane, entries, slices_in.clone()));
+            lanes.push((Lane { taken: began, ..lane }, entries, slices_in.clone()));
         }
+        let retention = config.retain.any().then(|| Retention {
+            rules: config.retain,
+            files: aside,
+            logs_dir: config.logs_dir.clone(),
+            state: (config.state_dir.clone(), name.clone()),
+            lanes: reading_lanes.clone(),
+            tracker: Arc::clone(&tracker),
+            began,
+            status: Arc::clone(&self.status),
+            ending: Arc::clone(&ending),
+        });
         let reading = Reading {
             reader,
             tracker,
@@ -352,6 +373,9 @@ impl Owner {
         }
         threads.spawn("reader", move || reading.run())?;
         threads.spawn("hearing", move || hearing.run())?;
+        if let Some(retention) = retention {
+            threads.spawn("retention", move || retention.run())?;
+        }
 
         while !stop.is_draining() && !ending.is_over() {
             stop.wait(Duration::from_millis(100));
@@ -385,6 +409,7 @@ impl Owner {
     ) -> Lane {
         Lane {
             number,
+            taken: StreamId::MIN,
             window: Arc::clone(window),
             surplus: Arc::clone(surplus),
             condemned: Arc::clone(condemned),
@@ -442,47 +467,6 @@ impl Drop for Threads {
     fn drop(&mut self) {
         self.ending.drain();
         self.join();
-    }
-}
-
-/// Takes the host-local lock on a state folder; `None` when a process of this host holds it.
-fn lock(dir: &Path) -> io::Result<Option<File>> {
-    let file = File::options().create(true).truncate(false).write(true).open(dir.join("lock"))?;
-    match rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(Some(file)),
-        Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
-        Err(error) => Err(error.into()),
-    }
-}
-
-/// The state folder's id, made once.
-fn state_id(dir: &Path) -> io::Result<String> {
-    let path = dir.join("id");
-    loop {
-        // After a power loss the name may stand there without its text.
-        let torn = match std::fs::read(&path) {
-            Ok(id) if id.len() == 32 && id.is_ascii() && !id.contains(&0) => {
-                return Ok(String::from_utf8_lossy(&id).into_owned());
-            }
-            Ok(_) => true,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => false,
-            Err(error) => return Err(error),
-        };
-        let temp = dir.join(format!("id-{:016x}.new", fastrand::u64(..)));
-        let mut file = File::create_new(&temp)?;
-        file.write_all(format!("{:032x}", fastrand::u128(..)).as_bytes())?;
-        file.sync_all()?;
-        if torn {
-            std::fs::rename(&temp, &path)?;
-            continue;
-        }
-        // Of two processes that make one at once the first wins, for both.
-        let linked = std::fs::hard_link(&temp, &path);
-        std::fs::remove_file(&temp)?;
-        match linked {
-            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
-            _ => {}
-        }
     }
 }
 

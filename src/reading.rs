@@ -11,6 +11,7 @@ use crate::{
     ending::Ending,
     event::{Entry, StreamId, charge},
     fault,
+    lane::Work,
     metrics::DataPath,
     plugin::PluginHost,
     position::{Position, Tracker},
@@ -46,7 +47,7 @@ pub struct Reading {
     /// The plugins, which may forbid reading.
     pub host: Arc<PluginHost>,
     /// The lanes.
-    pub lanes: Vec<SyncSender<Vec<Entry>>>,
+    pub lanes: Vec<SyncSender<Work>>,
     /// The committer, for entries that are gone.
     pub lost: SyncSender<Vec<Slice>>,
     /// `MAX_BATCH_SIZE`.
@@ -208,7 +209,7 @@ impl Reading {
         }
         for (lane, entries) in self.lanes.iter().zip(routed) {
             if !entries.is_empty() {
-                lane.send(entries).ok()?;
+                lane.send(Work::Entries(entries)).ok()?;
             }
         }
         Some(())

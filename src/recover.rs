@@ -11,6 +11,7 @@ use crate::{
     committer::{
         files::{FilesError, TaskFiles},
         table::Table,
+        tombstones::{self, Tombstone},
     },
     event::{Key, StreamId},
     fault, folder,
@@ -138,11 +139,12 @@ pub fn recover(
     for damage in &replayed.damage {
         tracing::error!(damage, "journal is damaged; what it held there is lost if the stream no longer has it");
     }
-    let Recovering { mut position, dead, cut } = replay.finish(replayed.next_sequence - 1)?;
+    let Recovering { mut position, dead, removed, cut } = replay.finish(replayed.next_sequence - 1)?;
     if !dead.is_empty() {
         fault::pass("recover::bury");
         bury(&dead).map_err(RecoverError::Dead)?;
     }
+    tombstones::append(state_dir, &removed)?;
     fault::pass("recover::checkpoint");
     if let Some(position) = &position {
         let checkpoint = Checkpoint { epoch, sequence: replayed.next_sequence - 1, position: position.clone() };
@@ -173,6 +175,7 @@ struct Replay<'f> {
 struct Recovering {
     position: Option<Position>,
     dead: Vec<DeadLetter>,
+    removed: Vec<Tombstone>,
     cut: u64,
 }
 
@@ -188,6 +191,7 @@ impl Replay<'_> {
                 FileOp::Replace { file, .. } | FileOp::Remove { file } => {
                     ends.remove(file);
                 }
+                FileOp::Clear { .. } => ends.clear(),
             }
         }
         self.waiting.push(change);
@@ -212,7 +216,8 @@ impl Replay<'_> {
         if !states.is_empty() {
             self.files.store(&states, sequence)?;
         }
-        Ok(Recovering { position: self.position, dead: self.dead, cut })
+        self.files.free()?;
+        Ok(Recovering { position: self.position, dead: self.dead, removed: self.table.take_removed(), cut })
     }
 }
 

@@ -7,7 +7,10 @@ use std::{
 
 use bytes::Bytes;
 
-use crate::{event::Entry, json::Members};
+use crate::{
+    event::{Entry, Key},
+    json::Members,
+};
 
 /// The envelope's fields, borrowed; doubled fields are noted, not resolved.
 #[derive(Debug, Default)]
@@ -91,10 +94,16 @@ impl<'e> Envelope<'e> {
 
 /// The lane of an entry: the same one for all entries of a key. Entries without a key go anywhere.
 pub fn lane_of(envelope: &Envelope<'_>, lanes: usize) -> usize {
-    if lanes < 2 {
-        return 0;
-    }
+    if lanes < 2 { 0 } else { nth(envelope.key(), lanes) }
+}
+
+/// The lane of a key.
+pub fn lane_of_key(key: &Key, lanes: usize) -> usize {
+    nth(Some(Cow::Borrowed(key.id().as_str().as_bytes())), lanes)
+}
+
+fn nth(key: Option<Cow<'_, [u8]>>, lanes: usize) -> usize {
     let mut hasher = DefaultHasher::new();
-    envelope.key().hash(&mut hasher);
-    usize::try_from(hasher.finish() % lanes as u64).unwrap_or(0)
+    key.hash(&mut hasher);
+    usize::try_from(hasher.finish() % lanes.max(1) as u64).unwrap_or(0)
 }

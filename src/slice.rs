@@ -1,6 +1,9 @@
 //! What a lane hands to the committer: events of one key that are decided, rendered, and not yet durable.
 
-use std::sync::Arc;
+use std::{
+    sync::{Arc, mpsc::SyncSender},
+    time::SystemTime,
+};
 
 use serde_json::Value;
 
@@ -42,6 +45,19 @@ pub struct Slice {
     pub dead: Vec<DeadLetter>,
     /// How many events were dropped by plugins.
     pub dropped: u64,
+    /// Set: nothing was decided; the key's directory is to go away.
+    pub retire: Option<Retire>,
+}
+
+/// What retention asks for.
+#[derive(Debug)]
+pub struct Retire {
+    /// The lane had this entry last: those of the key up to it are all decided.
+    pub until: StreamId,
+    /// When the key was written last. If that was later, it stays.
+    pub written: SystemTime,
+    /// Where keys are named whose directory goes away.
+    pub accepted: SyncSender<Key>,
 }
 
 /// Consecutive lines for one file.
@@ -78,6 +94,7 @@ impl Slice {
             provenance: None,
             dead: Vec::new(),
             dropped: 0,
+            retire: None,
         }
     }
 

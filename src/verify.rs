@@ -9,9 +9,9 @@
 //! Memory: 32 bytes an entry (4 more with `--content`), some 200 a task, and what the journal holds above its checkpoint.
 
 use std::{
-    collections::HashSet,
+    collections::{HashMap, HashSet},
     io::{self, Write},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::ExitCode,
     sync::mpsc::sync_channel,
     thread,
@@ -20,6 +20,7 @@ use std::{
 
 use crate::{
     cli::Verify,
+    committer::tombstones,
     config::Config,
     event::{Entry, Id, StreamId},
     journal::JournalError,
@@ -132,6 +133,7 @@ fn check(config: &Config, what: &Verify, tally: &mut Tally) -> Result<(Findings,
     let began = recover::beginning(&state_dir).unwrap_or(StreamId::MIN);
     let mut expected = Expected::new(config.event_max, what.content);
     expected.began = began;
+    expected.removed = removed(&state_dir, &pending)?;
     let lost = expect(config, &mut expected, &mut *stream, &before, &pending, tally)?;
     let after = stream.remains()?;
     let scope = Scope {
@@ -159,11 +161,20 @@ fn check(config: &Config, what: &Verify, tally: &mut Tally) -> Result<(Findings,
         thread::sleep(AGAIN.1);
         let found = std::mem::replace(&mut judge.findings, findings());
         pending = Pending::read(&look.state_dir)?;
+        judge.expected.note_removed(&removed(&look.state_dir, &pending)?);
         let counted = judge.tally.again();
         look.at(&pending, Some(&found.dirs), &mut judge)?;
         judge.tally.resume(counted);
     }
     Ok((judge.findings, scope))
+}
+
+/// Directories that retention removed: the journal's, which was read before, and those noted since.
+fn removed(state_dir: &Path, pending: &Pending) -> Result<HashMap<u64, StreamId>, VerifyError> {
+    let noted = tombstones::read(state_dir);
+    let mut removed = noted.map_err(|source| VerifyError::Files { path: state_dir.to_owned(), source })?;
+    removed.extend(pending.removed());
+    Ok(removed)
 }
 
 /// Reads dead letters and entries up to the published position. Also returns how many entries are damaged.

@@ -40,6 +40,7 @@ use crate::{
     owner::Owner,
     plugin::{self, CompileLimits, HostConfig, MemoryError, PluginError, PluginHost},
     reader::{Logs, ReadError, Shelf},
+    retention::Rules,
     shutdown::{Request, Signals},
     status::Status,
 };
@@ -236,6 +237,7 @@ fn through(
         // The original files are at their place: a power loss costs a replay.
         fsync: Fsync::Never,
         lanes: 1,
+        retain: Rules::default(),
         // What was taken once is taken again; a redaction may have made it longer.
         event_max: usize::MAX,
         ..config.clone()

@@ -9,7 +9,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Progress, describe, files::TaskFiles};
+use super::{
+    Progress, describe,
+    files::TaskFiles,
+    tombstones::{self, Tombstone},
+};
 use crate::{
     ending::Ending, event::Key, fault, journal::replay::Checkpoint, metrics::DataPath, position::Position,
     source::Lease, status::Status,
@@ -27,6 +31,8 @@ pub struct Job {
     pub position: Position,
     /// The `.state`s of keys that changed.
     pub states: Vec<(Key, Vec<u8>)>,
+    /// Directories that were removed.
+    pub removed: Vec<Tombstone>,
 }
 
 /// What the checkpointer works with.
@@ -92,8 +98,10 @@ impl Checkpointing {
             true => Failed::Passing(describe(error)),
             false => Failed::Fatal(describe(error)),
         })?;
+        // Before the journal forgets that they were.
+        let noted = tombstones::append(&self.state_dir, &job.removed);
         let checkpoint = Checkpoint { epoch: self.epoch, sequence: job.sequence, position: job.position.clone() };
-        checkpoint.write(&self.state_dir).map_err(|error| match error.may_pass() {
+        noted.and_then(|()| checkpoint.write(&self.state_dir)).map_err(|error| match error.may_pass() {
             true => Failed::Passing(describe(error)),
             false => Failed::Fatal(describe(error)),
         })

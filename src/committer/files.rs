@@ -14,6 +14,7 @@ use cap_std::{
     fs::{Dir, OpenOptions},
 };
 
+mod clear;
 mod load;
 mod staging;
 
@@ -165,6 +166,13 @@ impl TaskFiles {
 
     fn apply_to(&mut self, key: &Key, changes: &[&Change], applied: &mut Applied) -> Result<(), FilesError> {
         let mut runs: Vec<Run<'_>> = Vec::new();
+        let clears = |change: &&Change| change.files.iter().any(|op| op.cleared().is_some());
+        let cleared = changes.iter().rposition(clears);
+        // What was done before goes away with the directory.
+        let changes = changes.get(cleared.unwrap_or(0)..).unwrap_or_default();
+        if cleared.is_some() {
+            self.clear(key)?;
+        }
         for op in changes.iter().flat_map(|change| &change.files) {
             let last = runs.iter_mut().rev().find(|run| run.file == op.file());
             match (op, last) {
@@ -178,6 +186,7 @@ impl TaskFiles {
                     runs.push(Run { file, kind: Kind::Whole, parts: vec![bytes] });
                 }
                 (FileOp::Remove { file }, _) => runs.push(Run { file, kind: Kind::Gone, parts: Vec::new() }),
+                (FileOp::Clear { .. }, _) => runs.clear(),
             }
         }
         for run in &runs {

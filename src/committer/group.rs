@@ -108,6 +108,13 @@ impl Group {
         Ok(())
     }
 
+    /// Takes a key's directory away, with all that is known of the key. Nothing else of it may stand in this group.
+    pub fn retire(&mut self, key: &Key, until: StreamId, table: &mut Table) -> Result<(), FilesError> {
+        table.clear(key, until)?;
+        self.change(key).files.push(Op::Other(FileOp::Clear { until }));
+        Ok(())
+    }
+
     /// Moves what a flow wrote into the task it joins.
     fn join(&mut self, flow: &Key, task: &Id, table: &mut Table) -> Result<(), FilesError> {
         let home = Key::Task(task.clone());
@@ -171,6 +178,11 @@ impl Group {
     fn append(&mut self, home: &Key, file: FileName, text: &[u8], table: &mut Table) -> Result<(), FilesError> {
         if text.is_empty() {
             return Ok(());
+        }
+        let state = &table.entry(home)?.state;
+        if state.is_empty() && state.documents.is_resumed() {
+            // That it goes on without what was removed is said with the first line.
+            self.documents(home, table)?;
         }
         let lengths = &mut table.entry(home)?.state.lengths;
         let length = lengths.entry(file.clone()).or_insert(0);

@@ -1,10 +1,17 @@
 //! The committer's memory of keys: lengths, documents and plugin states as journaled, ahead of `.state` by what the next
 //! checkpoint will write.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, time::SystemTime};
 
-use super::files::{FilesError, TaskFiles};
-use crate::{event::Key, journal::record::Change, layout::key_state::KeyState};
+use super::{
+    files::{FilesError, TaskFiles},
+    tombstones::{Tombstone, Tombstones},
+};
+use crate::{
+    event::{Key, StreamId},
+    journal::record::{Change, FileOp},
+    layout::key_state::KeyState,
+};
 
 /// Most keys that are kept when nothing forces it; beyond it, clean ones are forgotten after each checkpoint.
 const KEYS_MAX: usize = 16_384;
@@ -16,6 +23,10 @@ pub struct Table {
     /// Whether everything journaled stands in the files of keys that are not here.
     settled: bool,
     keys: HashMap<Key, Entry>,
+    /// Directories that were removed.
+    removed: Tombstones,
+    /// Those of which no checkpoint knows yet.
+    news: Vec<Tombstone>,
 }
 
 /// A key as journaled.
@@ -33,12 +44,13 @@ pub struct Entry {
 impl Table {
     /// An empty table over `LOGS_DIR`, for a replay.
     pub fn new(files: TaskFiles) -> Self {
-        Self { files, settled: false, keys: HashMap::new() }
+        Self { files, settled: false, keys: HashMap::new(), removed: Tombstones::default(), news: Vec::new() }
     }
 
-    /// The same after it: what a key's `.state` says is held against its files.
-    pub fn settled(files: TaskFiles) -> Self {
-        Self { settled: true, ..Self::new(files) }
+    /// The same after it: what a key's `.state` says is held against its files. A key whose directory was removed is known as
+    /// such.
+    pub fn settled(files: TaskFiles, removed: Tombstones) -> Self {
+        Self { settled: true, removed, ..Self::new(files) }
     }
 
     /// The files, to read what stands in them.
@@ -49,7 +61,10 @@ impl Table {
     /// A key's entry, loaded when it is not in memory.
     pub fn entry(&mut self, key: &Key) -> Result<&mut Entry, FilesError> {
         if !self.keys.contains_key(key) {
-            let state = if self.settled { self.files.load_settled(key)? } else { self.files.load(key)? };
+            let mut state = if self.settled { self.files.load_settled(key)? } else { self.files.load(key)? };
+            if state.is_empty() && self.removed.contains(key) {
+                state = KeyState::removed();
+            }
             self.keys.insert(key.clone(), Entry { state, ..Entry::default() });
         }
         Ok(self.keys.entry(key.clone()).or_default())
@@ -64,6 +79,10 @@ impl Table {
 
     /// Takes over a replayed change.
     pub fn replay(&mut self, change: &Change, sequence: u64) -> Result<(), FilesError> {
+        let cleared = change.files.iter().find_map(FileOp::cleared);
+        if let Some(until) = cleared {
+            self.bury(Tombstone::of(&change.key, until));
+        }
         let entry = self.entry(&change.key)?;
         if let Err(error) = entry.state.apply(change) {
             // The record's checksum held, so this is another version's model: the files are right all the same.
@@ -73,13 +92,36 @@ impl Table {
         Ok(())
     }
 
-    /// The `.state`s to write: every key changed since the last call.
+    /// Whether everything of the key stands in a checkpoint, and was written at that time.
+    pub fn is_unchanged(&mut self, key: &Key, checkpointed: u64, written: SystemTime) -> Result<bool, FilesError> {
+        let entry = self.entry(key)?;
+        Ok(!entry.dirty && entry.changed <= checkpointed && self.files.written(key)? == Some(written))
+    }
+
+    /// Forgets what is known of a key: its directory goes away.
+    pub fn clear(&mut self, key: &Key, until: StreamId) -> Result<(), FilesError> {
+        *self.entry(key)? = Entry { state: KeyState::removed(), ..Entry::default() };
+        self.bury(Tombstone::of(key, until));
+        Ok(())
+    }
+
+    fn bury(&mut self, tombstone: Tombstone) {
+        self.removed.add(tombstone);
+        self.news.push(tombstone);
+    }
+
+    /// Directories that were removed since the last call.
+    pub fn take_removed(&mut self) -> Vec<Tombstone> {
+        std::mem::take(&mut self.news)
+    }
+
+    /// The `.state`s to write: every key changed since the last call that has anything.
     pub fn take_dirty(&mut self) -> Vec<(Key, Vec<u8>)> {
         let dirty = self.keys.iter_mut().filter(|(_, entry)| entry.dirty);
         dirty
-            .map(|(key, entry)| {
+            .filter_map(|(key, entry)| {
                 entry.dirty = false;
-                (key.clone(), entry.state.to_bytes())
+                (!entry.state.is_empty()).then(|| (key.clone(), entry.state.to_bytes()))
             })
             .collect()
     }

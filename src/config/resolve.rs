@@ -15,7 +15,7 @@ use super::{
     table::{self, Kind, Setting, Unset},
     values,
 };
-use crate::{layout, source::LetterPolicy, trust::TrustedKeys};
+use crate::{layout, retention::Rules, source::LetterPolicy, trust::TrustedKeys};
 
 /// Largest file that a secret is read from, in bytes.
 const SECRET_FILE_MAX: u64 = 64 * 1024;
@@ -93,6 +93,11 @@ pub fn resolve(input: &Input) -> Result<Config, Invalid> {
         bytes_max: take.size("DEAD_LETTER_MAX") as u64,
     };
     let trim = take.or("TRIM", values::trim, false);
+    let retain = Rules {
+        ended: take.age("RETAIN"),
+        idle: take.age("RETAIN_IDLE"),
+        bytes: take.optional("RETAIN_BYTES", values::room).flatten(),
+    };
     let stream_dir = take.path("STREAM_DIR");
     let shutdown_grace = take.time("SHUTDOWN_GRACE");
     let log_json = take.or("LOG_FORMAT", values::format, false);
@@ -121,6 +126,7 @@ pub fn resolve(input: &Input) -> Result<Config, Invalid> {
         stream_dir,
         letters,
         trim,
+        retain,
         api_token,
         url,
         shutdown_grace,
@@ -308,6 +314,11 @@ impl Taking<'_> {
     fn time(&mut self, name: &'static str) -> Duration {
         let Some(Kind::Time(min, max)) = table::find(name).map(|setting| setting.kind) else { return Duration::ZERO };
         self.or(name, |text| values::time(text, min, max), Duration::ZERO)
+    }
+
+    /// `None`: for ever.
+    fn age(&mut self, name: &'static str) -> Option<Duration> {
+        self.optional(name, values::age).flatten()
     }
 
     fn cross_check(&mut self, config: &Config) {

@@ -3,6 +3,8 @@
 
 use std::time::Duration;
 
+use super::values::{AGE, ROOM};
+
 /// One setting.
 #[derive(Clone, Copy, Debug)]
 pub struct Setting {
@@ -51,6 +53,10 @@ pub enum Kind {
     Payload,
     /// `off` or `published`.
     Trim,
+    /// `off`, or how long.
+    Age,
+    /// `off`, or how many bytes.
+    Room,
     /// `none`, or manifest names split by commas.
     Names,
     /// minisign public keys and files that hold some, split by commas.
@@ -173,6 +179,24 @@ pub const SETTINGS: &[Setting] = &[
         Unset::Is("off"),
         "Whether entries leave the stream once they are published, in a checkpoint, and needed by no other group",
     ),
+    setting(
+        "RETAIN",
+        Kind::Age,
+        Unset::Is("off"),
+        "How long the files of a task that has ended are kept after the last write to them",
+    ),
+    setting(
+        "RETAIN_IDLE",
+        Kind::Age,
+        Unset::Is("off"),
+        "The same of a task that never ended, and of a webhook flow that never joined one",
+    ),
+    setting(
+        "RETAIN_BYTES",
+        Kind::Room,
+        Unset::Is("off"),
+        "Bytes that all tasks and flows may take on the disk; beyond it tasks that have ended go, the oldest first",
+    ),
     setting("STREAM_DIR", Kind::Path, Unset::Is("./data/stream"), "The embedded stream"),
     setting(
         "SHUTDOWN_GRACE",
@@ -233,19 +257,28 @@ impl Kind {
             Self::Number(min, max) => format!("expected a whole number from {min} to {max}"),
             Self::Size(min, max) => {
                 format!(
-                    "expected bytes, or a number with KiB, MiB, GiB, KB, MB or GB, from {} to {}",
+                    "expected bytes, or a number with KiB, MiB, GiB, TiB, KB, MB, GB or TB, from {} to {}",
                     size(min),
                     size(max)
                 )
             }
             Self::Time(min, max) => {
-                format!("expected a number with its unit ms, s, m or h, from {} to {}", time(min), time(max))
+                format!("expected a number with its unit ms, s, m, h or d, from {} to {}", time(min), time(max))
             }
             Self::Level => "expected TRACE, DEBUG, INFO, WARNING, ERROR, CRITICAL or NOTSET".into(),
             Self::Format => "expected text or json".into(),
             Self::Fsync => "expected always, interval:MS with 1 to 60000 milliseconds, or never".into(),
             Self::Payload => "expected full or digest".into(),
             Self::Trim => "expected off or published".into(),
+            Self::Age => format!(
+                "expected off, or a number with its unit ms, s, m, h or d, from {} to {}",
+                time(AGE.0),
+                time(AGE.1)
+            ),
+            Self::Room => format!(
+                "expected off, or bytes, or a number with KiB, MiB, GiB, TiB, KB, MB, GB or TB, from {}",
+                size(ROOM.0)
+            ),
             Self::Names => "expected none, or names like `redact` ([a-z][a-z0-9-]{0,39}) split by commas".into(),
             Self::Keys => "expected minisign public keys (RW…) or files that hold some, split by commas".into(),
         }
@@ -261,8 +294,8 @@ impl Kind {
             Self::Paths => "DIR[:DIR]",
             Self::Host => "IP",
             Self::Number(..) => "N",
-            Self::Size(..) => "SIZE",
-            Self::Time(..) => "TIME",
+            Self::Size(..) | Self::Room => "SIZE",
+            Self::Time(..) | Self::Age => "TIME",
             Self::Level => "LEVEL",
             Self::Format => "FORMAT",
             Self::Fsync => "WHEN",
@@ -282,7 +315,7 @@ fn size(bytes: u64) -> String {
 
 fn time(time: Duration) -> String {
     let ms = time.as_millis();
-    [(3_600_000, "h"), (60_000, "m"), (1000, "s")]
+    [(86_400_000, "d"), (3_600_000, "h"), (60_000, "m"), (1000, "s")]
         .into_iter()
         .find(|(unit, _)| ms >= *unit && ms.is_multiple_of(*unit))
         .map_or_else(|| format!("{ms}ms"), |(unit, name)| format!("{}{name}", ms / unit))

@@ -52,6 +52,8 @@ fn every_setting_has_a_rule_that_holds() {
             Kind::Format => "xml",
             Kind::Fsync => "interval:0",
             Kind::Payload | Kind::Trim => "some",
+            Kind::Age => "30",
+            Kind::Room => "many",
             Kind::Names => "Redact",
             Kind::Keys => ",",
         };
@@ -144,6 +146,19 @@ fn durations_and_sizes_take_units() {
     for bad in ["1", "1TiB", "MiB", "1.5MiB", "999999999999GiB"] {
         assert!(problems(&[("MAX_EVENT", bad)]).contains("expected bytes"), "{bad}");
     }
+}
+
+#[test]
+fn retention_is_off_until_it_is_set() {
+    assert!(!config(&[]).retain.any());
+    let all = config(&[("RETAIN", "30d"), ("RETAIN_IDLE", "36h"), ("RETAIN_BYTES", "2TiB")]).retain;
+    let hours = |hours: u64| Some(Duration::from_secs(hours * 3600));
+    assert_eq!(all, Rules { ended: hours(720), idle: hours(36), bytes: Some(2 << 40) });
+    assert!(!config(&[("RETAIN", "off"), ("RETAIN_IDLE", "OFF"), ("RETAIN_BYTES", "off")]).retain.any());
+    for bad in ["0d", "59s", "1w", "3661d", "-1d"] {
+        assert!(problems(&[("RETAIN", bad)]).contains("expected off, or a number with its unit"), "{bad}");
+    }
+    assert!(problems(&[("RETAIN_BYTES", "1KiB")]).contains("RETAIN_BYTES"), "less than that holds nothing");
 }
 
 #[test]

@@ -10,6 +10,11 @@ use tracing::Level;
 
 use super::{Fsync, Required};
 
+/// Shortest and longest time that logs are kept: none that ended a minute ago goes, and ten years are long.
+pub(super) const AGE: (Duration, Duration) = (Duration::from_secs(60), Duration::from_secs(10 * 366 * 86_400));
+/// Least and most bytes that logs may take.
+pub(super) const ROOM: (u64, u64) = (1 << 20, 1 << 60);
+
 pub(super) fn number(text: &str, min: u64, max: u64) -> Option<u64> {
     digits(text).filter(|n| (min..=max).contains(n))
 }
@@ -24,6 +29,8 @@ pub(super) fn size(text: &str, min: u64, max: u64) -> Option<u64> {
         "kb" => 1000,
         "mb" => 1_000_000,
         "gb" => 1_000_000_000,
+        "tib" => 1 << 40,
+        "tb" => 1_000_000_000_000,
         _ => return None,
     };
     digits(number)?.checked_mul(factor).filter(|bytes| (min..=max).contains(bytes))
@@ -36,6 +43,7 @@ pub(super) fn time(text: &str, min: Duration, max: Duration) -> Option<Duration>
         "s" => 1000,
         "m" => 60_000,
         "h" => 3_600_000,
+        "d" => 86_400_000,
         _ => return None,
     };
     let time = Duration::from_millis(digits(number)?.checked_mul(factor)?);
@@ -127,6 +135,22 @@ pub(super) fn payload(text: &str) -> Option<bool> {
         "digest" => Some(true),
         _ => None,
     }
+}
+
+/// How long something is kept; `Some(None)`: for ever.
+pub(super) fn age(text: &str) -> Option<Option<Duration>> {
+    if text.eq_ignore_ascii_case("off") {
+        return Some(None);
+    }
+    time(text, AGE.0, AGE.1).map(Some)
+}
+
+/// How many bytes are kept; `Some(None)`: any number.
+pub(super) fn room(text: &str) -> Option<Option<u64>> {
+    if text.eq_ignore_ascii_case("off") {
+        return Some(None);
+    }
+    size(text, ROOM.0, ROOM.1).map(Some)
 }
 
 pub(super) fn trim(text: &str) -> Option<bool> {

@@ -66,7 +66,15 @@ pub enum FileOp {
         /// The file.
         file: FileName,
     },
+    /// The directory goes away with all that is in it: retention.
+    Clear {
+        /// Entries of the key up to this one are gone with it; later ones find no directory.
+        until: StreamId,
+    },
 }
+
+/// What stands for a directory in the place of a file.
+const DIRECTORY: &FileName = &Cow::Borrowed("");
 
 /// A disposition: this entry is dead.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -84,10 +92,16 @@ pub struct DeadNote {
 }
 
 impl FileOp {
-    /// The file's name.
+    /// The file's name; empty for the directory itself.
     pub fn file(&self) -> &FileName {
         match self {
             Self::Append { file, .. } | Self::Replace { file, .. } | Self::Remove { file } => file,
+            Self::Clear { .. } => DIRECTORY,
         }
+    }
+
+    /// Up to which entry the directory goes away, if it does.
+    pub fn cleared(&self) -> Option<StreamId> {
+        if let Self::Clear { until } = self { Some(*until) } else { None }
     }
 }

@@ -43,6 +43,9 @@ pub struct Documents {
     plugins: Vec<PluginOf>,
     plugins_omitted: u64,
     event_ids: Vec<String>,
+    /// What stood here before was removed, and the task went on.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    resumed: bool,
     input: Option<Map<String, Value>>,
     result: Option<Map<String, Value>>,
 }
@@ -142,9 +145,19 @@ impl Documents {
         &self.started_keys
     }
 
+    /// Those of a key whose directory was removed.
+    pub fn resumed() -> Self {
+        Self { resumed: true, ..Self::default() }
+    }
+
+    /// Whether what stood here before was removed.
+    pub fn is_resumed(&self) -> bool {
+        self.resumed
+    }
+
     /// Whether nothing was noted yet: the task has no `metadata.json`.
     pub fn is_new(&self) -> bool {
-        *self == Self::default()
+        *self == Self { resumed: self.resumed, ..Self::default() }
     }
 
     /// Merges an object under `annotations.<plugin>`; null removes a key.
@@ -206,6 +219,7 @@ impl Documents {
 
     /// Takes over what a webhook flow noted before it joined.
     pub fn join(&mut self, flow: &Self) {
+        self.resumed |= flow.resumed;
         for (plugin, object) in &flow.annotations {
             if let Value::Object(object) = object {
                 self.annotate(plugin, object.clone());
@@ -238,6 +252,7 @@ impl Documents {
             plugins: read(take("plugins")).unwrap_or_default(),
             plugins_omitted: read(take("plugins_omitted")).unwrap_or_default(),
             event_ids: read(take("event_ids")).unwrap_or_default(),
+            resumed: read(take("resumed")).unwrap_or_default(),
             input: parse(input),
             result: parse(result),
             started_keys: Vec::new(),
@@ -279,7 +294,8 @@ impl Documents {
                 | "plugins"
                 | "plugins_omitted"
                 | "layout_version"
-                | "event_ids" => format!("_field.{key}"),
+                | "event_ids"
+                | "resumed" => format!("_field.{key}"),
                 _ => key.clone(),
             };
             metadata.insert(key, value.clone());
@@ -306,6 +322,9 @@ impl Documents {
         }
         metadata.insert("layout_version".into(), LAYOUT_VERSION.into());
         metadata.insert("event_ids".into(), json!(self.event_ids));
+        if self.resumed {
+            metadata.insert("resumed".into(), true.into());
+        }
         metadata
     }
 

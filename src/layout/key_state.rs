@@ -79,7 +79,19 @@ impl KeyState {
             FileOp::Remove { file } => {
                 self.lengths.remove(file);
             }
+            FileOp::Clear { .. } => *self = Self::removed(),
         }
+    }
+
+    /// That of a key whose directory was removed.
+    pub fn removed() -> Self {
+        Self { documents: Documents::resumed(), ..Self::default() }
+    }
+
+    /// Whether there is nothing to keep: the key has no directory.
+    pub fn is_empty(&self) -> bool {
+        let Self { lengths, replaced, documents, states, joined } = self;
+        lengths.is_empty() && replaced.is_empty() && documents.is_new() && states.is_empty() && joined.is_none()
     }
 
     /// A file's length as committed, in bytes.

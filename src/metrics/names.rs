@@ -14,6 +14,8 @@ pub const EVENTS_DROPPED: &str = "task_logger_events_dropped_total";
 pub const EVENTS_DEAD: &str = "task_logger_events_dead_total";
 /// Entries that were gone from the stream before they were read.
 pub const EVENTS_LOST: &str = "task_logger_events_lost_total";
+/// Tasks and flows whose files retention removed.
+pub const TASKS_REMOVED: &str = "task_logger_tasks_removed_total";
 /// Entries that the service took out of the stream (`TRIM=published`).
 pub const EVENTS_TRIMMED: &str = "task_logger_events_trimmed_total";
 /// Entries that had been committed before.
@@ -115,6 +117,7 @@ pub(super) fn describe() {
     describe_counter!(EVENTS_DEAD, Unit::Count, "Failed events: entries sent to the dead letter, by reason");
     describe_counter!(EVENTS_LOST, Unit::Count, "Entries gone from the stream before they were read");
     describe_counter!(EVENTS_TRIMMED, Unit::Count, "Entries that this service trimmed from the stream");
+    describe_counter!(TASKS_REMOVED, Unit::Count, "Tasks and webhook flows whose files retention removed");
     describe_counter!(EVENTS_DUPLICATE, Unit::Count, "Entries that had been committed before");
     describe_counter!(FILES_CREATED, Unit::Count, "Log files created");
     describe_counter!(COMMITS, Unit::Count, "Journal records written");

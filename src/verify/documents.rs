@@ -38,6 +38,7 @@ impl Judge<'_> {
         let mut read = |name: &'static str| -> Option<Map<String, Value>> {
             let bytes = match &rendered {
                 Some(files) => files.iter().find(|(file, _)| *file == name).map(|(_, bytes)| bytes.clone())?,
+                None if pending.is_some_and(|pending| pending.cleared.is_some()) => return None,
                 None => match fs::read(root.join(at.dir).join(name)) {
                     Ok(bytes) => bytes,
                     Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
@@ -84,7 +85,8 @@ impl Judge<'_> {
         let place = at.place.map(|place| self.expected.places[place as usize].clone());
         let life = place.as_ref().map(|place| place.life).unwrap_or_default();
         // What came before the remains of the stream, or comes behind the position, is in the documents as well.
-        let partial = !seen.unknown.is_empty() || found.resumed || life.unsure;
+        let resumed = found.resumed && place.as_ref().is_none_or(|place| place.removed.is_none());
+        let partial = !seen.unknown.is_empty() || resumed || life.unsure;
         if place.as_ref().is_none_or(|place| place.goes_on) || self.scope.others {
             return;
         }

@@ -7,6 +7,7 @@ use super::{
     rules::{File, Keyed, Ruling, Stage, rule},
 };
 use crate::{
+    committer::tombstones,
     event::{Entry, Id, StreamId},
     source::walk::Letter,
 };
@@ -47,7 +48,10 @@ pub(super) struct Place {
     /// There are entries behind the published position, whose effects may stand already.
     pub(super) goes_on: bool,
     pub(super) life: Life,
-    /// For a task that was made anew after its files were removed: entries below its first record are not expected.
+    /// Its directory was removed, with the entries up to this one.
+    pub(super) removed: Option<StreamId>,
+    /// For a task that was made anew after its files were removed, when is not known any more: entries below its first record
+    /// are not expected.
     pub(super) resumed: Option<StreamId>,
 }
 
@@ -89,6 +93,8 @@ pub(super) struct Expected {
     pub(super) lines: Option<Lines>,
     index: HashMap<Box<str>, u32>,
     letters: HashMap<StreamId, Buried>,
+    /// Directories that were removed, by their marks.
+    pub(super) removed: HashMap<u64, StreamId>,
     /// Up to here others read for the group: what became of those entries is not known.
     pub(super) began: StreamId,
     event_max: usize,
@@ -189,6 +195,10 @@ impl Expected {
         }
         let Some(named) = &keyed.names else { return };
         let task = self.place(&named.dir_name());
+        if self.is_removed(row) {
+            // With the flow went what it had joined.
+            return;
+        }
         let flow = &mut self.places[row.key as usize];
         if *flow.joined.get_or_insert(task) != task {
             row.marks |= ELSEWHERE;
@@ -199,6 +209,9 @@ impl Expected {
     /// What the entry does to its task's life.
     fn live(&mut self, row: &Row, keyed: &Keyed, letter: Option<Buried>) {
         let home = self.places[row.key as usize].joined.unwrap_or(row.key);
+        if self.is_removed(row) {
+            return;
+        }
         let life = &mut self.places[home as usize].life;
         if row.id <= self.began {
             life.unsure = true;
@@ -245,12 +258,17 @@ impl Expected {
             return *at;
         }
         let at = u32::try_from(self.places.len()).unwrap_or(NOWHERE);
+        let removed = match self.removed.is_empty() {
+            true => None,
+            false => self.removed.get(&tombstones::mark(dir)).copied(),
+        };
         let place = Place {
             dir: dir.into(),
             joined: None,
             joined_late: false,
             goes_on: false,
             life: Life::default(),
+            removed,
             resumed: None,
         };
         self.places.push(place);
@@ -287,6 +305,21 @@ impl Expected {
         }
         let place = &self.places[row.key as usize];
         Some(place.joined.filter(|_| !place.joined_late).unwrap_or(row.key))
+    }
+
+    /// Whether the row's key was removed with it: nothing of it stands anywhere.
+    pub(super) fn is_removed(&self, row: &Row) -> bool {
+        self.places.get(row.key as usize).and_then(|place| place.removed).is_some_and(|until| row.id <= until)
+    }
+
+    /// Directories that were removed since the entries were taken in.
+    pub(super) fn note_removed(&mut self, removed: &HashMap<u64, StreamId>) {
+        if removed.is_empty() {
+            return;
+        }
+        for place in &mut self.places {
+            place.removed = removed.get(&tombstones::mark(&place.dir)).copied().max(place.removed);
+        }
     }
 
     /// Whether a row may stand at a place.

@@ -121,6 +121,10 @@ impl Judge<'_> {
         } else if disordered {
             self.add(Kind::OutOfOrder, at, id, "stands behind a later one");
         }
+        if self.expected.is_removed(&row) && !self.scope.others {
+            self.add(Kind::Foreign, at, id, "was removed by retention, and stands here");
+            return Some(number);
+        }
         let gap = told.is_some_and(|told| told.gap.is_some());
         if let Some(home) = self.expected.home(&row).filter(|_| doubled || at.place != self.expected.home(&row)) {
             // Whatever is said of it here depends on what stands there.
@@ -253,6 +257,10 @@ impl Judge<'_> {
                 continue;
             }
             let place = &self.expected.places[home as usize];
+            if self.expected.is_removed(&row) || place.removed.is_some_and(|until| row.id <= until) {
+                self.tally.unknown("entries of tasks and flows that retention removed");
+                continue;
+            }
             if place.resumed.is_some_and(|resumed| row.id < resumed) {
                 self.tally.unknown("entries of tasks that were removed and resumed");
                 continue;

@@ -11,8 +11,8 @@ use std::{
 use bytes::Bytes;
 
 use crate::{
-    committer::files::dir_of,
-    event::{Id, Key},
+    committer::{files::dir_of, tombstones},
+    event::{Id, Key, StreamId},
     journal::{
         JournalError,
         record::{Change, FileOp, Record},
@@ -47,6 +47,8 @@ pub(super) struct Dir {
     /// The model of the static documents.
     pub(super) documents: Option<Bytes>,
     joined: Option<Id>,
+    /// What stands there goes away, with entries up to this one.
+    pub(super) cleared: Option<StreamId>,
 }
 
 /// Bytes that go to a file, by offset; or that it goes away.
@@ -98,12 +100,16 @@ impl Pending {
         let name = dir_of(&change.key).to_string_lossy().into_owned();
         let dir = self.dirs.entry(name.into()).or_default();
         for op in change.files {
+            if let Some(until) = op.cleared() {
+                *dir = Dir { cleared: Some(until), ..Dir::default() };
+                continue;
+            }
             dir.named.insert(op.file().as_ref().into());
             let tail = dir.files.entry(op.file().as_ref().into()).or_default();
             match op {
                 FileOp::Append { offset, bytes, .. } => tail.append(offset, bytes),
                 FileOp::Replace { .. } => *tail = Tail::default(),
-                FileOp::Remove { .. } => *tail = Tail { gone: true, ..Tail::default() },
+                FileOp::Remove { .. } | FileOp::Clear { .. } => *tail = Tail { gone: true, ..Tail::default() },
             }
         }
         if change.documents.is_some() && matches!(change.key, Key::Task(_)) {
@@ -122,6 +128,11 @@ impl Pending {
     /// Directories with something pending.
     pub(super) fn dirs(&self) -> impl Iterator<Item = &str> {
         self.dirs.keys().map(|dir| &**dir)
+    }
+
+    /// Directories that go away, with the last entry that goes with each.
+    pub(super) fn removed(&self) -> impl Iterator<Item = (u64, StreamId)> {
+        self.dirs.iter().filter_map(|(dir, found)| Some((tombstones::mark(dir), found.cleared?)))
     }
 
     /// The task that a flow joins in what is pending.

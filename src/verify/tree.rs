@@ -164,6 +164,7 @@ impl<'a> Tree<'a> {
         }
         if documents.resumed
             && let Some(place) = place
+            && judge.expected.places[place as usize].removed.is_none()
         {
             judge.expected.places[place as usize].resumed = seen.lowest;
         }
@@ -189,6 +190,9 @@ impl<'a> Tree<'a> {
             Some(why) => judge.findings.add(Kind::Unreadable, dir, STATE_FILE, None, why),
         }
         let mut files = BTreeMap::new();
+        if self.is_cleared(dir) {
+            return Some(Listed { files, state: KeyState::default(), stateless: false });
+        }
         let listed = (|| {
             for entry in fs::read_dir(self.logs.join(dir))? {
                 let entry = entry?;
@@ -211,6 +215,11 @@ impl<'a> Tree<'a> {
         }
         let stateless = unusable.is_some();
         Some(Listed { files, state, stateless })
+    }
+
+    /// Whether what stands in a directory goes away.
+    fn is_cleared(&self, dir: &str) -> bool {
+        self.pending.dir(dir).is_some_and(|pending| pending.cleared.is_some())
     }
 
     /// Files that are shorter than what was written to them.
@@ -245,7 +254,7 @@ impl<'a> Tree<'a> {
     fn lines(&self, at: Spot<'_>, judge: &mut Judge<'_>, documents: &Documents, seen: &mut Seen) {
         let name = at.file.name();
         let file = match fs::File::open(self.logs.join(at.dir).join(name)) {
-            Ok(file) => Some(file),
+            Ok(file) => Some(file).filter(|_| !self.is_cleared(at.dir)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             Err(error) => return judge.findings.add(Kind::Unreadable, at.dir, name, None, error.to_string()),
         };

@@ -56,6 +56,8 @@ mod swap;
 mod thousand_swaps;
 mod tidy;
 mod torture;
+#[cfg(feature = "failpoints")]
+mod trimming;
 mod trust;
 mod typed_password;
 mod verify;

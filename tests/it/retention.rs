@@ -1,216 +1,310 @@
-//! What leaves the stream by `TRIM=published`, and above all what does not: what is not in a checkpoint, what another group needs,
-//! what a dead letter refers to, what stands in a stream that took the place of the one that was read.
+//! What `RETAIN`, `RETAIN_IDLE` and `RETAIN_BYTES` remove, and above all what they do not: what is young, what goes on, what
+//! another stream's owner may be writing. What was removed comes back by nothing, and a task that goes on says so.
 
-use serde_json::json;
+use std::{fs, path::Path, time::Duration};
+
+use serde_json::Value;
 
 use crate::{
-    checker::{Id, verify},
-    faults::world::{Source, World},
-    rig::{Node, Rig, eventually, seed},
-    scene::run,
+    checker::verify,
+    faults::world::{AGED, Source, World, age, age_all},
+    load::entry,
+    rig::{Node, Rig, eventually, seed, within},
 };
 
-/// Worlds on both streams that trim, looking often.
-fn on_both(test: &str, case: impl Fn(World)) {
-    let trimming = |rig: Rig| rig.set("TRIM", "published");
-    let mut world = World::on(trimming(Rig::embedded()), Source::Embedded, seed(test));
-    // What was answered may be trimmed before it is looked for.
-    world.tolerated.push("not in the stream");
-    case(world);
+const OFTEN: &str = "retention::every=return(50)";
+const HOUR: Duration = Duration::from_secs(3600);
+/// Some walks.
+const AWHILE: Duration = Duration::from_millis(600);
+/// Some checkpoints.
+const CHECKPOINTS: Duration = Duration::from_millis(300);
+
+/// Worlds on both streams.
+fn on_both(test: &str, set: impl Fn(Rig) -> Rig, case: impl Fn(World)) {
+    case(world(test, set(Rig::embedded()), Source::Embedded));
     if let Some(rig) = Rig::redis() {
-        case(World::on(trimming(rig), Source::Redis, seed(test)));
+        case(world(test, set(rig), Source::Redis));
     }
 }
 
-const OFTEN: &str = "trim::every=return(50)";
+fn world(test: &str, rig: Rig, source: Source) -> World {
+    let mut world = World::on(rig, source, seed(test));
+    world.often = OFTEN;
+    world.arm("");
+    world.start_owner();
+    world
+}
 
-fn trimmed(node: &Node) -> f64 {
+/// Tasks and flows removed by a process.
+pub(crate) fn removed(node: &Node) -> f64 {
     let metrics = node.metrics();
-    let value = metrics.lines().find_map(|line| line.strip_prefix("task_logger_events_trimmed_total "));
+    let value = metrics.lines().find_map(|line| line.strip_prefix("task_logger_tasks_removed_total "));
     value.and_then(|value| value.parse().ok()).expect("it is counted from the start")
 }
 
-/// Looks at the stream that were made since a rule for it was put in place.
-fn looks(world: &mut World, step: &str) -> usize {
-    world.node().log().matches(&format!("name=\"{step}\"")).count()
+fn put(world: &mut World, fields: &[(&str, &str)]) {
+    world.send(vec![entry(fields)]);
 }
 
-/// Ends the process and judges what it left. Letters are not compared with their entries: those are gone.
-fn finish(world: &mut World) {
+fn ended(world: &mut World, task: &str) {
+    world.say(task);
+    put(world, &[("type", "task:completed"), ("task_id", task), ("data", "{\"result\":\"r\"}")]);
+}
+
+fn is_there(world: &World, dir: &str) -> bool {
+    world.rig.logs().join(dir).try_exists().unwrap()
+}
+
+/// Makes it so old once the last checkpoint has it.
+fn aged(world: &mut World, dir: &str, by: Duration) {
+    eventually("all is published", || world.is_published());
+    let state = world.rig.logs().join(dir).join(".state");
+    let is_old = || {
+        let written = fs::metadata(&state).and_then(|found| found.modified());
+        // Gone already: then it was old.
+        written.map_or(true, |written| written.elapsed().unwrap_or_default() >= by)
+    };
+    eventually("no later checkpoint brings it up to date", || {
+        age(&world.rig, dir, by) && !within(CHECKPOINTS, || !is_old())
+    });
+}
+
+/// Ends the process and judges what it left.
+fn finish(world: &mut World) -> Value {
+    world.judge("removing");
     world.node.take().unwrap().terminate();
     assert_eq!(world.defects(), []);
-}
-
-/// Large enough that segments of the embedded stream fill.
-fn say_much(world: &mut World, count: usize) {
-    for _ in 0..count / 30 {
-        world.feed(30);
-    }
-}
-
-fn first(world: &World) -> Option<Id> {
-    // What is there now, not what was ever seen.
-    match world.source {
-        Source::Redis => crate::checker::Stream::of_redis(&mut world.rig.connect()),
-        Source::Embedded => crate::checker::Stream::of_embedded(&world.rig.root().join("stream")),
-    }
-    .entries
-    .first()
-    .map(|entry| entry.id)
+    verify(&world.rig, &[])
 }
 
 #[test]
-fn trim_takes_what_is_published_and_in_a_checkpoint_and_nothing_before() {
-    on_both("trim_takes_what_is_published", |mut world| {
+fn retention_removes_what_is_old_and_nothing_else() {
+    let set = |rig: Rig| rig.set("RETAIN", "1h").set("RETAIN_IDLE", "3h");
+    on_both("retention_removes_what_is_old", set, |mut world| {
+        ended(&mut world, "old");
+        ended(&mut world, "young");
+        ended(&mut world, "joined");
+        world.say("running");
+        put(&mut world, &[("type", "webhook:received"), ("webhook_event_id", "alone"), ("data", "{}")]);
+        put(
+            &mut world,
+            &[("type", "webhook:received"), ("webhook_event_id", "w"), ("data", "{\"task_id\":\"joined\"}")],
+        );
+        for dir in ["young", "joined", "_webhooks/w"] {
+            aged(&mut world, dir, HOUR / 2);
+        }
+        for dir in ["running", "_webhooks/alone"] {
+            aged(&mut world, dir, HOUR * 2);
+        }
+        aged(&mut world, "old", HOUR * 2);
+        eventually("what ended long ago goes", || !is_there(&world, "old"));
+        assert_eq!(world.node().get("/tasks/old/logs").0, 404);
+        aged(&mut world, "_webhooks/w", HOUR * 2);
+        within(AWHILE, || false);
+        for dir in ["young", "joined", "running", "_webhooks/alone", "_webhooks/w"] {
+            assert!(is_there(&world, dir), "{dir}: its time is not over, or its task is there");
+        }
+        for dir in ["running", "_webhooks/alone", "joined"] {
+            aged(&mut world, dir, HOUR * 4);
+            eventually("what is idle for long goes", || !is_there(&world, dir));
+        }
+        eventually("what is left of its flow follows a task", || !is_there(&world, "_webhooks/w"));
+        assert!(is_there(&world, "young"));
+        eventually("each is counted", || removed(world.node()) == 5.0);
+        let verdict = finish(&mut world);
+        assert!(verdict["unknown"].to_string().contains("that retention removed"), "{verdict}");
+        // A copy of what was removed, put back by hand.
         world.start_owner();
-        world.arm(&format!("{OFTEN};checkpoint::begin=pause;trim::begin=return(EIO)"));
-        say_much(&mut world, 900);
-        let oldest = first(&world);
-        eventually("all is published", || world.is_published());
-        world.arm(&format!("{OFTEN};checkpoint::begin=pause;trim::begin=sleep(1)"));
-        let before = looks(&mut world, "trim::begin");
-        eventually("it looks for what may go", || looks(&mut world, "trim::begin") > before + 2);
-        assert_eq!(first(&world), oldest, "no checkpoint has it");
-        assert!(trimmed(world.node()) == 0.0);
-        world.arm(OFTEN);
-        eventually("it goes", || trimmed(world.node()) >= 300.0 && first(&world) > oldest);
-        world.judge("trimming");
+        world.say("young");
+        let verdict = finish(&mut world);
+        assert!(verdict["unknown"].to_string().contains("that retention removed"), "also after a restart: {verdict}");
+    });
+}
+
+#[test]
+fn retention_is_off_unless_it_is_asked_for() {
+    on_both(
+        "retention_is_off",
+        |rig| rig,
+        |mut world| {
+            ended(&mut world, "old");
+            aged(&mut world, "old", AGED);
+            within(AWHILE, || false);
+            assert!(is_there(&world, "old"));
+            finish(&mut world);
+        },
+    );
+}
+
+#[test]
+fn a_late_event_makes_a_directory_that_is_marked_as_resumed() {
+    let set = |rig: Rig| rig.with_bundled(&["usage"]).set("RETAIN", "1h").set("RETAIN_IDLE", "1h");
+    on_both("a_late_event_makes_a_directory", set, |mut world| {
+        let metadata = |world: &World, task: &str| -> Value {
+            serde_json::from_str(&world.rig.read(&format!("{task}/metadata.json"))).unwrap()
+        };
+        put(&mut world, &[("type", "task:output"), ("task_id", "t"), ("data", "{\"content\":\"x\"}")]);
+        ended(&mut world, "t");
+        world.say("other");
+        put(&mut world, &[("type", "webhook:received"), ("webhook_event_id", "w"), ("data", "{}")]);
+        let flow = [("type", "webhook:x"), ("webhook_event_id", "v"), ("data", "{\"task_id\":\"t\"}")];
+        put(&mut world, &flow);
+        aged(&mut world, "other", Duration::ZERO);
+        let ghost = world.rig.root().join("ghost");
+        copy(&world.rig.logs().join("t"), &ghost);
+        eventually("all goes", || {
+            age_all(&world.rig, AGED);
+            !["t", "other", "_webhooks/w", "_webhooks/v"].iter().any(|dir| is_there(&world, dir))
+        });
+        for round in 0..2 {
+            if round == 1 {
+                // As a process sees it that was not there.
+                world.node.take().unwrap().kill();
+                world.start_owner();
+            }
+            let tasks = [["t", "u"], ["other", "v"]][round];
+            tasks.iter().for_each(|task| world.say(task));
+            put(&mut world, &[("type", "webhook:received"), ("webhook_event_id", ["w", "v"][round]), ("data", "{}")]);
+            world.judge("late events");
+            eventually("they stand there", || {
+                tasks.iter().all(|task| is_there(&world, &format!("{task}/metadata.json")))
+            });
+            let (late, new) = (metadata(&world, tasks[0]), metadata(&world, tasks[1]));
+            assert_eq!((&late["resumed"], &new["resumed"]), (&Value::Bool(true), &Value::Null), "{late} {new}");
+            assert_eq!((&late["status"], &late["completed_at"]), (&Value::from("running"), &Value::Null));
+            let lines = world.rig.read(&format!("{}/03-agent-output.jsonl", tasks[0]));
+            assert_eq!(lines.lines().count(), 1, "no hole and no ghost: {lines}");
+            assert!(!is_there(&world, &format!("{}/04-final-result.json", tasks[0])));
+        }
+        assert!(is_there(&world, "_webhooks/v"), "what it had joined went with it");
+        finish(&mut world);
+        // What was removed, put back by a hand: verify knows that it must not be there.
+        world.start_owner();
+        world.say("t");
+        aged(&mut world, "t", AGED);
+        eventually("it goes again", || !is_there(&world, "t"));
+        finish(&mut world);
+        copy(&ghost, &world.rig.logs().join("t"));
+        let verdict = verify(&world.rig, &[]);
+        assert!(verdict["findings"].to_string().contains("was removed by retention"), "{verdict}");
+    });
+}
+
+#[test]
+fn retain_bytes_removes_the_oldest_that_have_ended() {
+    on_both(
+        "retain_bytes_removes_the_oldest",
+        |rig| rig,
+        |mut world| {
+            let large = serde_json::json!({"content": "x".repeat(600 << 10)}).to_string();
+            let names: Vec<String> = (0..8).map(|n| format!("t{n}")).collect();
+            for task in &names {
+                put(&mut world, &[("type", "task:output"), ("task_id", task), ("data", &large)]);
+                ended(&mut world, task);
+            }
+            put(&mut world, &[("type", "task:output"), ("task_id", "running"), ("data", &large)]);
+            for (n, task) in (0..).zip(&names) {
+                aged(&mut world, task, HOUR * (10 - n));
+            }
+            aged(&mut world, "running", HOUR * 20);
+            world.node.take().unwrap().terminate();
+            world.rig = std::mem::replace(&mut world.rig, Rig::embedded()).set("RETAIN_BYTES", "4MiB");
+            world.start_owner();
+            eventually("the oldest go", || !is_there(&world, "t2"));
+            within(AWHILE, || false);
+            let there: Vec<_> = names.iter().filter(|task| is_there(&world, task)).collect();
+            assert_eq!(there, ["t3", "t4", "t5", "t6", "t7"], "no more than must");
+            assert!(is_there(&world, "running"), "it has not ended");
+            for _ in 0..7 {
+                put(&mut world, &[("type", "task:output"), ("task_id", "running"), ("data", &large)]);
+            }
+            eventually("all that ended goes", || !names.iter().any(|task| is_there(&world, task)));
+            eventually("it is said that this is not enough", || {
+                world.node().json("/health")["notices"]["retention"].to_string().contains("more than RETAIN_BYTES")
+            });
+            assert!(is_there(&world, "running"));
+            finish(&mut world);
+        },
+    );
+}
+
+#[test]
+fn nothing_is_removed_where_another_stream_has_the_same_folder() {
+    on_both(
+        "another_stream_has_the_same_folder",
+        |rig| rig.set("RETAIN", "1h"),
+        |mut world| {
+            let other = world.rig.root().join("state/redis-another");
+            fs::create_dir(&other).unwrap();
+            ended(&mut world, "old");
+            aged(&mut world, "old", AGED);
+            eventually("it is said", || {
+                world.node().json("/health")["notices"]["retention"].to_string().contains("redis-another")
+            });
+            within(AWHILE, || false);
+            assert!(is_there(&world, "old"));
+            fs::remove_dir(other).unwrap();
+            eventually("it goes", || !is_there(&world, "old"));
+            eventually("nothing is said any more", || world.node().json("/health")["notices"]["retention"].is_null());
+            finish(&mut world);
+        },
+    );
+}
+
+#[test]
+fn a_paused_owner_that_wakes_removes_nothing_that_came_since() {
+    let Some(rig) = Rig::redis() else { return };
+    let mut world = world("a_paused_owner_removes_nothing", rig.set("RETAIN", "1h"), Source::Redis);
+    ended(&mut world, "t");
+    aged(&mut world, "t", Duration::ZERO);
+    world.arm("apply::clear=1*stop->off");
+    aged(&mut world, "t", AGED);
+    eventually("it stops where it would take the directory away", || {
+        world.node().log().contains("name=\"apply::clear\"")
+    });
+    let first = world.node.take().unwrap();
+    world.arm("");
+    // What the first had published stands in the journal: the second removes it.
+    world.start_owner();
+    eventually("the second has removed it", || !is_there(&world, "t"));
+    world.say("t");
+    eventually("it goes on", || is_there(&world, "t/metadata.json"));
+    first.resume();
+    eventually("the first finds that it was replaced", || first.json("/health")["role"] == "standby");
+    world.judge("waking");
+    assert!(world.rig.read("t/metadata.json").contains("\"resumed\": true"));
+    first.terminate();
+    finish(&mut world);
+}
+
+#[test]
+fn retention_under_load_and_kills_leaves_what_came_after_it() {
+    let set =
+        |rig: Rig| rig.with_bundled(&["usage"]).set("RETAIN", "1h").set("RETAIN_IDLE", "1h").set("HOLD_MAX", "50ms");
+    on_both("retention_under_load_and_kills", set, |mut world| {
+        world.ages = true;
+        let mut total = 0.0;
+        for round in 0..6 {
+            for _ in 0..12 {
+                world.feed(25);
+                within(Duration::from_millis(world.rng.u64(0..60)), || false);
+            }
+            total += removed(world.node());
+            if round % 2 == 0 {
+                world.node.take().unwrap().kill();
+                world.start_owner();
+            }
+            world.judge("a round");
+        }
+        assert!(total > 20.0, "{total} removed");
         finish(&mut world);
     });
 }
 
-#[test]
-fn trim_is_off_unless_it_is_asked_for() {
-    let Some(rig) = Rig::redis() else { return };
-    let mut world = World::on(rig, Source::Redis, seed("off"));
-    world.start_owner();
-    world.arm(OFTEN);
-    say_much(&mut world, 300);
-    world.judge("the beginning");
-    let length: usize = run(&mut world.rig.connect(), "XLEN task_events");
-    assert_eq!(length, world.stream().entries.len(), "off by default");
-    assert_eq!(looks(&mut world, "trim::begin"), 0);
-    finish(&mut world);
-}
-
-#[test]
-fn trim_never_goes_ahead_of_another_groups_need() {
-    let Some(rig) = Rig::redis() else { return };
-    let mut world = World::on(rig.set("TRIM", "published"), Source::Redis, seed("another_groups_need"));
-    let mut redis = world.rig.connect();
-    run::<()>(&mut redis, "XGROUP CREATE task_events other 0 MKSTREAM");
-    run::<()>(&mut redis, "XGROUP CREATE task_events third 0");
-    world.start_owner();
-    world.arm(&format!("{OFTEN};trim::done=sleep(1)"));
-    say_much(&mut world, 1200);
-    eventually("all is published", || world.is_published());
-    let ids: Vec<Id> = world.stream().entries.iter().map(|entry| entry.id).collect();
-    let before = looks(&mut world, "trim::done");
-    eventually("it looks for what may go", || looks(&mut world, "trim::done") > before + 2);
-    assert_eq!(first(&world), Some(ids[0]), "nothing was given to the others yet");
-    // One group was given 900, and has one of them pending; the other was given 600.
-    run::<redis::Value>(&mut redis, "XREADGROUP GROUP other o COUNT 900 STREAMS task_events >");
-    run::<redis::Value>(&mut redis, "XREADGROUP GROUP third t COUNT 600 NOACK STREAMS task_events >");
-    for (at, id) in ids[..900].iter().enumerate().filter(|(at, _)| *at != 400) {
-        let acked: i64 = run(&mut redis, &format!("XACK task_events other {id}"));
-        assert_eq!(acked, 1, "{at}");
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
     }
-    let left = |world: &World| -> usize { run(&mut world.rig.connect(), "XLEN task_events") };
-    // Nodes hold 100 entries.
-    for (needed, then) in [(400, "XACK task_events other"), (599, "XGROUP SETID task_events third $"), (899, "")] {
-        eventually("what nobody needs goes", || left(&world) <= ids.len() - needed + 100);
-        let before = looks(&mut world, "trim::done");
-        eventually("it looks again", || looks(&mut world, "trim::done") > before + 2);
-        assert!(first(&world) <= Some(ids[needed]), "{needed} is needed");
-        assert!(left(&world) >= ids.len() - needed);
-        match then {
-            "" => {}
-            ack if ack.starts_with("XACK") => drop(run::<i64>(&mut redis, &format!("{ack} {}", ids[400]))),
-            move_on => run::<()>(&mut redis, move_on),
-        }
-    }
-    run::<i64>(&mut redis, "XGROUP DESTROY task_events other");
-    eventually("only ours is left", || left(&world) <= 100);
-    world.judge("trimming");
-    finish(&mut world);
-}
-
-#[test]
-fn trim_never_passes_what_a_dead_letter_refers_to() {
-    on_both("trim_never_passes_a_letter", |mut world| {
-        world.rig = std::mem::replace(&mut world.rig, Rig::embedded()).set("DEAD_LETTER_PAYLOAD", "digest");
-        world.start_owner();
-        world.arm(&format!("{OFTEN};trim::done=sleep(1)"));
-        // Each burst has one letter; the first is of the first burst.
-        world.feed(30);
-        eventually("it is buried", || world.is_published());
-        let ls = world.rig.command(&["dlq", "ls", "--json"]).output().unwrap();
-        let text = String::from_utf8_lossy(&ls.stdout).into_owned();
-        let letter: serde_json::Value = serde_json::from_str(text.lines().next().expect("a letter")).unwrap();
-        let id = letter["id"].as_str().unwrap().to_owned();
-        say_much(&mut world, 900);
-        eventually("all is published", || world.is_published());
-        let before = looks(&mut world, "trim::done");
-        eventually("it looks for what may go", || looks(&mut world, "trim::done") > before + 2);
-        assert!(first(&world) <= Id::parse(&id), "the letter's text stands there only");
-        let shown = world.rig.command(&["dlq", "show", &id]).output().unwrap();
-        assert!(String::from_utf8_lossy(&shown.stdout).contains("\ndata: "), "{shown:?}");
-        let purged = world.rig.command(&["dlq", "purge", "--all", "--yes"]).output().unwrap();
-        assert!(purged.status.success(), "{purged:?}");
-        eventually("it goes with the letter", || {
-            world.feed(30);
-            world.rig.command(&["dlq", "purge", "--all", "--yes"]).output().unwrap();
-            first(&world) > Id::parse(&id)
-        });
-        world.node.take().unwrap().terminate();
-    });
-}
-
-#[test]
-fn trim_leaves_a_stream_alone_that_took_the_place_of_the_one_that_was_read() {
-    let Some(rig) = Rig::redis() else { return };
-    let mut world = World::on(rig.set("TRIM", "published"), Source::Redis, seed("another_stream"));
-    world.start_owner();
-    world.arm(&format!("{OFTEN};trim::done=sleep(1)"));
-    say_much(&mut world, 300);
-    eventually("it trims", || trimmed(world.node()) > 0.0);
-    // Nothing is read while the stream is replaced by a longer one, whose ids begin below and end above the old ones.
-    world.arm(&format!("{OFTEN};trim::done=sleep(1);read::before=return(EIO)"));
-    eventually("nothing is read", || looks(&mut world, "read::before") > 0);
-    let mut redis = world.rig.connect();
-    let last = Id::parse(&crate::rig::last_id(&mut redis)).unwrap();
-    let data = json!({"content": "x"}).to_string();
-    let mut pipe = redis::pipe();
-    pipe.atomic().cmd("DEL").arg("task_events").ignore();
-    for n in 1..=2000_u64 {
-        let id = if n < 1900 { format!("{n}-1") } else { format!("{}-{n}", last.0 + 1) };
-        pipe.cmd("XADD").arg("task_events").arg(id).arg("type").arg("task:output").arg("task_id").arg("new");
-        pipe.arg("data").arg(&data).ignore();
-    }
-    pipe.cmd("XGROUP").arg("CREATE").arg("task_events").arg("task-logger").arg(last.to_string()).ignore();
-    pipe.exec(&mut redis).unwrap();
-    let before = looks(&mut world, "trim::done");
-    eventually("it looks for what may go", || looks(&mut world, "trim::done") > before + 3);
-    let length: usize = run(&mut redis, "XLEN task_events");
-    assert_eq!(length, 2000, "nobody has read these");
-    assert!(world.node().log().contains("the stream is not the one that was read"));
-    world.node.take().unwrap().terminate();
-}
-
-#[test]
-fn verify_judges_what_trimming_left_and_still_finds_a_planted_defect() {
-    on_both("verify_judges_what_trimming_left", |mut world| {
-        world.start_owner();
-        world.arm(OFTEN);
-        say_much(&mut world, 900);
-        eventually("it trims", || trimmed(world.node()) > 0.0);
-        world.say("mine");
-        world.judge("trimming");
-        world.node.take().unwrap().terminate();
-        let path = world.rig.logs().join("mine/03-agent-output.jsonl");
-        let line = std::fs::read_to_string(&path).unwrap();
-        std::fs::write(&path, format!("{line}{line}")).unwrap();
-        let kinds = verify(&world.rig, &[])["by_kind"].to_string();
-        assert!(kinds.contains("doubled"), "{kinds}");
-    });
 }

@@ -21,7 +21,7 @@ use fastrand::Rng;
 use crate::rig::{TALLY, seed};
 
 /// Tests that hurt the service and judge what is left.
-const FAULTS: [&str; 9] = [
+const FAULTS: [&str; 10] = [
     "draining::",
     "faults::crashes::",
     "faults::disk::",
@@ -31,6 +31,7 @@ const FAULTS: [&str; 9] = [
     "power_loss::",
     "redis_faults::",
     "replicas::",
+    "retention::",
 ];
 /// Among these, what looks at the tests themselves, or at another file system.
 const OTHERS: [&str; 2] = ["redis_faults::every_fault_has_a_test", "power_loss::power_loss_is_noticed"];

@@ -10,8 +10,10 @@ use super::recorded::Told;
 use crate::event::StreamId;
 
 /// What `metadata.json` adds by itself; a producer's value of such a name stands as `_field.NAME`.
-const OF_METADATA: [&str; 10] = [
+const OF_METADATA: [&str; 13] = [
     "annotations",
+    "annotations_omitted",
+    "extras_omitted",
     "task_id",
     "created_at",
     "started_at",
@@ -21,6 +23,7 @@ const OF_METADATA: [&str; 10] = [
     "plugins_omitted",
     "layout_version",
     "event_ids",
+    "resumed",
 ];
 /// The same for `04-final-result.json`.
 const OF_RESULT: [&str; 6] = ["success", "completed_at", "status", "earlier", "metrics", "gap"];

@@ -10,6 +10,8 @@ use crate::fault;
 
 /// How often the removal of a staging folder is tried while its owner goes on writing.
 const TRIES: u32 = 1000;
+/// Begins the names of directories that were taken away.
+const GONE: &str = "gone-";
 
 /// An owner's staging folder.
 #[derive(Debug)]
@@ -70,6 +72,25 @@ impl Staging {
         }
         fault::pass("apply::renamed");
         renamed
+    }
+
+    /// Takes a directory out of the root, to be removed later: it may be large.
+    pub(super) fn take_away(&mut self, root: &Dir, path: &Path) -> io::Result<()> {
+        self.count += 1;
+        root.rename(path, &self.dir, format!("{GONE}{}{}", self.tag, self.count))
+    }
+
+    /// Removes what was taken away. Returns how many directories.
+    pub(super) fn free(&self) -> io::Result<u64> {
+        let mut count = 0;
+        for entry in self.dir.entries()? {
+            let name = entry?.file_name();
+            if name.to_str().is_some_and(|name| name.starts_with(GONE)) {
+                self.dir.remove_dir_all(&name)?;
+                count += 1;
+            }
+        }
+        Ok(count)
     }
 
     /// Removes a staged file.

@@ -3,7 +3,7 @@
 use std::{fs::OpenOptions, io::Write, os::unix::process::ExitStatusExt, time::Instant};
 
 use super::{
-    steps::{STEPS, Step, When},
+    steps::{STEPS, Step, When, is_retaining, is_trimming},
     world::{Source, World},
 };
 
@@ -51,18 +51,14 @@ fn leave_work(world: &mut World) {
 fn crash_everywhere(test: &str, source: Source, share: usize, of: usize) {
     let Some(mut world) = World::new(source, seed(test)) else { return };
     world.start_owner();
-    let here = STEPS.iter().filter(|step| step.only.is_none_or(|only| only == source) && !is_trimming(step));
+    let asked_for = |step: &&Step| is_trimming(step) || is_retaining(step);
+    let here = STEPS.iter().filter(|step| step.only.is_none_or(|only| only == source) && !asked_for(step));
     for step in here.skip(share).step_by(of) {
         let started = Instant::now();
         crash_at(&mut world, step);
         eprintln!("{test}: {} in {:?}", step.name, started.elapsed());
     }
     world.end();
-}
-
-/// Only with `TRIM=published`.
-fn is_trimming(step: &Step) -> bool {
-    step.name.starts_with("trim::")
 }
 
 /// Each of them several times, between other crashes: what is trimmed must be what nobody needs, also after a kill.
@@ -90,6 +86,51 @@ fn crash_while_trimming(test: &str, rig: Rig, source: Source) {
     // Letters are not compared with their entries, as elsewhere: those are gone.
     world.node.take().unwrap().terminate();
     assert_eq!(world.defects(), []);
+}
+
+/// Each of them several times, while all that stands there is made old again and again: what retention took away is gone, and
+/// what came later is there, also after a kill.
+fn crash_while_removing(test: &str, rig: Rig, source: Source) {
+    let rig = rig.set("RETAIN", "1h").set("RETAIN_IDLE", "1h");
+    let mut world = World::on(rig, source, seed(test));
+    (world.ages, world.often) = (true, "retention::every=return(50)");
+    world.start_owner();
+    let also = [
+        "commit::formed",
+        "journal::synced",
+        "publish::done",
+        "apply::begin",
+        "apply::done",
+        "checkpoint::state_renamed",
+        "checkpoint::rename",
+        "checkpoint::done",
+        "recover::record",
+        "recover::applied",
+        "recover::checkpoint",
+    ];
+    let here = STEPS.iter().filter(|step| step.only.is_none_or(|only| only == source));
+    let steps: Vec<_> = here.filter(|step| is_retaining(step) || also.contains(&step.name)).collect();
+    for step in steps.iter().chain(&steps) {
+        crash_at(&mut world, step);
+    }
+    world.judge("all crashes");
+    let removed = crate::retention::removed(world.node());
+    (0..30).for_each(|_| world.feed(30));
+    eventually("it still removes", || crate::retention::removed(world.node()) > removed);
+    world.judge("removing");
+    world.node.take().unwrap().terminate();
+    assert_eq!(world.defects(), []);
+}
+
+#[test]
+fn a_crash_while_removing_on_redis() {
+    let Some(rig) = Rig::redis() else { return };
+    crash_while_removing("a_crash_while_removing_on_redis", rig, Source::Redis);
+}
+
+#[test]
+fn a_crash_while_removing_on_the_embedded_stream() {
+    crash_while_removing("a_crash_while_removing_on_the_embedded_stream", Rig::embedded(), Source::Embedded);
 }
 
 #[test]

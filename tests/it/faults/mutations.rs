@@ -4,10 +4,11 @@ use std::{fs, os::unix::fs::FileExt, path::PathBuf, process::ExitStatus};
 
 use task_logger::{event::StreamId, journal::segment::Scan};
 
-use super::world::{Defect, SMALL, Source, World, defects_of};
+use super::world::{AGED, Defect, SMALL, Source, World, defects_of};
 use crate::{
     guests,
     kills::journaled,
+    load::entry,
     rig::{Node, Rig, eventually, published, seed, within},
 };
 
@@ -18,6 +19,7 @@ pub(super) const BUGS: &[&str] = &[
     "mutation::no_replay",
     "mutation::no_seal",
     "mutation::publish_before_sync",
+    "mutation::retire_unsettled",
     "mutation::watermark",
 ];
 
@@ -299,5 +301,34 @@ fn publish_before_sync_is_caught_by_a_power_loss() {
         let journaled = journaled(&world.rig);
         eprintln!("{bug} {on}: published {published}, journaled {}", journaled.low);
         assert_eq!(published > journaled.low, on, "{bug}");
+    }
+}
+
+/// Retention comes to a task while its first checkpoint is being made, which would bring it back.
+#[test]
+fn retire_unsettled_is_caught_by_a_checkpoint_that_is_being_made() {
+    let bug = "mutation::retire_unsettled";
+    for on in [false, true] {
+        let rig = Rig::embedded().set("RETAIN_IDLE", "1h");
+        let mut world = World::on(rig, Source::Embedded, seed(bug));
+        world.often = "retention::every=return(50)";
+        let switch = if on { format!("{bug}=return") } else { String::new() };
+        world.start_owner();
+        world.arm(&format!("checkpoint::syncfs=pause;{switch}"));
+        // By its flow: the task's own lane knows nothing of it.
+        let flow = [("type", "webhook:x"), ("webhook_event_id", "w"), ("data", "{\"task_id\":\"t\"}")];
+        world.send(vec![entry(&flow)]);
+        eventually("the checkpoint has it", || world.node().log().contains("name=\"checkpoint::syncfs\""));
+        let dir = world.rig.logs().join("t");
+        let old = std::time::SystemTime::now() - AGED;
+        eventually("it is old", || fs::File::open(&dir).is_ok_and(|dir| dir.set_modified(old).is_ok()));
+        let gone = within(std::time::Duration::from_secs(1), || !dir.try_exists().unwrap());
+        assert_eq!(gone, on, "{bug}");
+        world.arm("");
+        eventually("the checkpoint is made", || dir.join(".state").try_exists().unwrap());
+        world.say("u");
+        eventually("all is published", || world.is_published());
+        world.node.take().unwrap().terminate();
+        caught(bug, on, &world.defects());
     }
 }

@@ -156,7 +156,25 @@ pub(super) const STEPS: &[Step] = &[
     running("trim::begin", 3),
     running("trim::bound", 3),
     running("trim::done", 3),
+    // Retention, where it is asked for.
+    running("retention::walk", 3),
+    running("apply::clear", 3),
+    running("apply::cleared", 3),
+    running("retention::free", 4),
+    running("tombstones::append", 3),
+    running("tombstones::part", 3),
+    running("tombstones::sync", 3),
 ];
+
+/// Only with `TRIM=published`.
+pub(super) fn is_trimming(step: &Step) -> bool {
+    step.name.starts_with("trim::")
+}
+
+/// Only with `RETAIN`.
+pub(super) fn is_retaining(step: &Step) -> bool {
+    ["retention::", "apply::clear", "tombstones::"].iter().any(|part| step.name.starts_with(part))
+}
 
 /// The journal is never gone on with: a new owner makes a segment of its own.
 const NEVER: &[&str] = &["journal::repair"];

@@ -6,7 +6,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
     path::PathBuf,
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use fastrand::Rng;
@@ -41,6 +41,10 @@ pub(crate) struct World {
     acked: BTreeSet<Id>,
     /// Kinds of findings that a test has made itself.
     pub(crate) tolerated: Vec<&'static str>,
+    /// Whether all that stands in `LOGS_DIR` is made old again and again.
+    pub(crate) ages: bool,
+    /// Further rules that always hold.
+    pub(crate) often: &'static str,
     /// The stream as it was seen last: what was trimmed since stays known.
     seen: RefCell<Stream>,
 }
@@ -71,6 +75,25 @@ pub(crate) fn defects_of(rig: &Rig) -> Vec<Defect> {
     findings.iter().map(defect).collect()
 }
 
+/// What is that old is over for every test.
+pub(crate) const AGED: Duration = Duration::from_secs(10 * 86_400);
+
+/// Makes a task or a flow so old, if it stands in a checkpoint; whether it does.
+pub(crate) fn age(rig: &Rig, dir: &str, by: Duration) -> bool {
+    let file = fs::File::options().write(true).open(rig.logs().join(dir).join(".state"));
+    file.and_then(|file| file.set_modified(SystemTime::now() - by)).is_ok()
+}
+
+/// The same for all of them.
+pub(crate) fn age_all(rig: &Rig, by: Duration) {
+    for parent in ["", "_webhooks/"] {
+        let names = fs::read_dir(rig.logs().join(parent)).into_iter().flatten().flatten();
+        for name in names.filter_map(|entry| entry.file_name().into_string().ok()) {
+            age(rig, &format!("{parent}{name}"), by);
+        }
+    }
+}
+
 impl World {
     /// One on a stream of its own; `None` after a message where there is no Redis.
     pub(crate) fn new(source: Source, seed: u64) -> Option<Self> {
@@ -95,6 +118,8 @@ impl World {
             made: 0,
             acked: BTreeSet::new(),
             tolerated: Vec::new(),
+            ages: false,
+            often: "",
             seen: RefCell::default(),
         };
         world.arm("");
@@ -104,7 +129,7 @@ impl World {
     /// Puts rules in place, beside [`SMALL`], for the running process and those to come.
     pub(crate) fn arm(&self, rules: &str) {
         let new = self.rules.with_extension("new");
-        fs::write(&new, format!("{SMALL};{rules}")).unwrap();
+        fs::write(&new, format!("{SMALL};{};{rules}", self.often)).unwrap();
         fs::rename(new, &self.rules).unwrap();
     }
 
@@ -127,6 +152,9 @@ impl World {
 
     /// Appends some entries, and one that is a dead letter at once. What the embedded stream refuses was not taken in.
     pub(crate) fn feed(&mut self, count: usize) {
+        if self.ages {
+            age_all(&self.rig, AGED);
+        }
         let mut batch: Vec<Fields> = Vec::new();
         while batch.len() < count {
             let fields = self.load.next();
