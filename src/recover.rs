@@ -216,7 +216,6 @@ impl Replay<'_> {
         if !states.is_empty() {
             self.files.store(&states, sequence)?;
         }
-        self.files.free()?;
         Ok(Recovering { position: self.position, dead: self.dead, removed: self.table.take_removed(), cut })
     }
 }

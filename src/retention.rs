@@ -125,10 +125,11 @@ impl Retention {
     /// Works until a drain is asked for or the ownership is over.
     pub fn run(mut self) {
         let clock = (SystemTime::now(), Instant::now());
-        let mut next = Instant::now();
+        let (mut next, mut settled) = (Instant::now(), false);
         while !self.ending.is_draining() {
             let freed = self.files.free().map_err(RetentionError::from);
-            if freed.is_ok() && next <= Instant::now() && lock_tracker(&self.tracker).low() >= self.began {
+            settled = settled || self.is_settled();
+            if freed.is_ok() && settled && next <= Instant::now() {
                 let started = Instant::now();
                 // A clock that was put ahead makes nothing old.
                 let now = SystemTime::now().min(clock.0 + clock.1.elapsed());
@@ -141,6 +142,12 @@ impl Retention {
             }
             self.ending.wait(fault::every("retention::every", TICK));
         }
+    }
+
+    /// Whether no entry is left that earlier owners had read and not committed.
+    fn is_settled(&self) -> bool {
+        let tracker = lock_tracker(&self.tracker);
+        tracker.open() == 0 || tracker.low() >= self.began
     }
 
     fn tell(&self, error: Option<RetentionError>) {

@@ -2,7 +2,7 @@
 //! opened beneath the root's handle. No fsync here but [`TaskFiles::sync`], which the checkpoint calls.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     fs::File,
     io::{self, Read},
     os::unix::fs::{FileExt, MetadataExt},
@@ -152,6 +152,11 @@ impl TaskFiles {
             }
             of_key.push(change);
         }
+        let cleared: HashSet<&Key> =
+            order.iter().copied().filter(|key| by_key.get(key).is_some_and(|all| all.iter().any(clears))).collect();
+        if !cleared.is_empty() {
+            self.open.retain(|(key, _), _| !cleared.contains(key));
+        }
         for key in order {
             let of_key = by_key.get(key).map_or(&[][..], Vec::as_slice);
             if let Err(error) = self.apply_to(key, of_key, &mut applied) {
@@ -166,7 +171,6 @@ impl TaskFiles {
 
     fn apply_to(&mut self, key: &Key, changes: &[&Change], applied: &mut Applied) -> Result<(), FilesError> {
         let mut runs: Vec<Run<'_>> = Vec::new();
-        let clears = |change: &&Change| change.files.iter().any(|op| op.cleared().is_some());
         let cleared = changes.iter().rposition(clears);
         // What was done before goes away with the directory.
         let changes = changes.get(cleared.unwrap_or(0)..).unwrap_or_default();
@@ -406,6 +410,10 @@ impl TaskFiles {
     fn failed(&self, action: &'static str, key: &Key, name: &str, source: io::Error) -> FilesError {
         FilesError { action, path: self.logs_dir.join(dir_of(key)).join(name), source }
     }
+}
+
+fn clears(change: &&Change) -> bool {
+    change.files.iter().any(|op| op.cleared().is_some())
 }
 
 /// Appends (or another operation) to one file that are done at once.

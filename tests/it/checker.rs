@@ -81,7 +81,7 @@ impl Stream {
         Self::of(entries, &letters)
     }
 
-    /// Reads stream and dead letters of an embedded stream whose process has ended.
+    /// Reads stream and dead letters of an embedded stream, from its files.
     pub(crate) fn of_embedded(dir: &Path) -> Self {
         let read = |dead: bool| -> Vec<Entry> {
             let pair = |(name, value): &(bytes::Bytes, bytes::Bytes)| (name.to_vec(), value.to_vec());

@@ -10,9 +10,9 @@ use crate::{event::Key, fault, layout::STATE_FILE};
 // === impl TaskFiles ===
 
 impl TaskFiles {
-    /// Takes a key's directory away: for readers it is gone at once. Its room is free after [`TaskFiles::free`].
+    /// Takes a key's directory away, of which nothing is open: for readers it is gone at once. Its room is free after
+    /// [`TaskFiles::free`].
     pub(super) fn clear(&mut self, key: &Key) -> Result<(), FilesError> {
-        self.open.retain(|(of, _), _| of != key);
         self.dirs.remove(key);
         let path = dir_of(key);
         let taken = fault::point("apply::clear").and_then(|()| self.staging.take_away(&self.root, &path));

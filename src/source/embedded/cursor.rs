@@ -2,7 +2,10 @@
 //! `name length u32 | value length u32 | name | value`, little endian; names and values are slices of what was read.
 //! A frame's sequence number counts the entries ever appended.
 
-use std::path::{Path, PathBuf};
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
 
 use bytes::{Buf, Bytes};
 
@@ -203,6 +206,12 @@ impl Cursor {
                 let behind = behind.copied().unwrap_or(first);
                 self.lost += behind - self.next;
                 self.next = behind;
+                self.open_next()
+            }
+            // Trimmed by the running service since it was listed.
+            Err(SegmentError::Io { source, .. })
+                if source.kind() == io::ErrorKind::NotFound && !self::segments(&self.dir)?.contains(&first) =>
+            {
                 self.open_next()
             }
             Err(error) => Err(error.into()),
