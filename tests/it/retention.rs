@@ -16,8 +16,6 @@ const OFTEN: &str = "retention::every=return(50)";
 const HOUR: Duration = Duration::from_secs(3600);
 /// Some walks.
 const AWHILE: Duration = Duration::from_millis(600);
-/// Some checkpoints.
-const CHECKPOINTS: Duration = Duration::from_millis(300);
 
 /// Worlds on both streams.
 fn on_both(test: &str, set: impl Fn(Rig) -> Rig, case: impl Fn(World)) {
@@ -55,17 +53,22 @@ fn is_there(world: &World, dir: &str) -> bool {
     world.rig.logs().join(dir).try_exists().unwrap()
 }
 
-/// Makes it so old once the last checkpoint has it.
-fn aged(world: &mut World, dir: &str, by: Duration) {
+/// Makes these so old while no process is there that could write to them.
+fn aged(world: &mut World, dirs: &[(&str, Duration)]) {
     eventually("all is published", || world.is_published());
-    let state = world.rig.logs().join(dir).join(".state");
-    let is_old = || {
-        let written = fs::metadata(&state).and_then(|found| found.modified());
-        // Gone already: then it was old.
-        written.map_or(true, |written| written.elapsed().unwrap_or_default() >= by)
-    };
-    eventually("no later checkpoint brings it up to date", || {
-        age(&world.rig, dir, by) && !within(CHECKPOINTS, || !is_old())
+    world.node.take().unwrap().terminate();
+    for (dir, by) in dirs {
+        assert!(age(&world.rig, dir, *by), "{dir} has no .state");
+    }
+    world.start_owner();
+}
+
+/// Makes it so old, after each checkpoint anew, until it is gone.
+#[track_caller]
+fn goes(world: &World, dir: &str, by: Duration) {
+    eventually("what is old goes", || {
+        age(&world.rig, dir, by);
+        !is_there(world, dir)
     });
 }
 
@@ -90,30 +93,29 @@ fn retention_removes_what_is_old_and_nothing_else() {
             &mut world,
             &[("type", "webhook:received"), ("webhook_event_id", "w"), ("data", "{\"task_id\":\"joined\"}")],
         );
-        for dir in ["young", "joined", "_webhooks/w"] {
-            aged(&mut world, dir, HOUR / 2);
-        }
-        for dir in ["running", "_webhooks/alone"] {
-            aged(&mut world, dir, HOUR * 2);
-        }
-        aged(&mut world, "old", HOUR * 2);
+        let ages = [
+            ("old", HOUR * 2),
+            ("young", HOUR / 2),
+            ("joined", HOUR / 2),
+            ("_webhooks/w", HOUR * 2),
+            ("running", HOUR * 2),
+            ("_webhooks/alone", HOUR * 2),
+        ];
+        aged(&mut world, &ages);
         eventually("what ended long ago goes", || !is_there(&world, "old"));
         assert_eq!(world.node().get("/tasks/old/logs").0, 404);
-        aged(&mut world, "_webhooks/w", HOUR * 2);
         within(AWHILE, || false);
-        for dir in ["young", "joined", "running", "_webhooks/alone", "_webhooks/w"] {
+        for (dir, _) in &ages[1..] {
             assert!(is_there(&world, dir), "{dir}: its time is not over, or its task is there");
         }
         for dir in ["running", "_webhooks/alone", "joined"] {
-            aged(&mut world, dir, HOUR * 4);
-            eventually("what is idle for long goes", || !is_there(&world, dir));
+            goes(&world, dir, HOUR * 4);
         }
         eventually("what is left of its flow follows a task", || !is_there(&world, "_webhooks/w"));
         assert!(is_there(&world, "young"));
         eventually("each is counted", || removed(world.node()) == 5.0);
         let verdict = finish(&mut world);
         assert!(verdict["unknown"].to_string().contains("that retention removed"), "{verdict}");
-        // A copy of what was removed, put back by hand.
         world.start_owner();
         world.say("young");
         let verdict = finish(&mut world);
@@ -128,7 +130,7 @@ fn retention_is_off_unless_it_is_asked_for() {
         |rig| rig,
         |mut world| {
             ended(&mut world, "old");
-            aged(&mut world, "old", AGED);
+            aged(&mut world, &[("old", AGED)]);
             within(AWHILE, || false);
             assert!(is_there(&world, "old"));
             finish(&mut world);
@@ -149,7 +151,7 @@ fn a_late_event_makes_a_directory_that_is_marked_as_resumed() {
         put(&mut world, &[("type", "webhook:received"), ("webhook_event_id", "w"), ("data", "{}")]);
         let flow = [("type", "webhook:x"), ("webhook_event_id", "v"), ("data", "{\"task_id\":\"t\"}")];
         put(&mut world, &flow);
-        aged(&mut world, "other", Duration::ZERO);
+        aged(&mut world, &[("t", Duration::ZERO)]);
         let ghost = world.rig.root().join("ghost");
         copy(&world.rig.logs().join("t"), &ghost);
         eventually("all goes", || {
@@ -181,8 +183,7 @@ fn a_late_event_makes_a_directory_that_is_marked_as_resumed() {
         // What was removed, put back by a hand: verify knows that it must not be there.
         world.start_owner();
         world.say("t");
-        aged(&mut world, "t", AGED);
-        eventually("it goes again", || !is_there(&world, "t"));
+        goes(&world, "t", AGED);
         finish(&mut world);
         copy(&ghost, &world.rig.logs().join("t"));
         let verdict = verify(&world.rig, &[]);
@@ -203,13 +204,10 @@ fn retain_bytes_removes_the_oldest_that_have_ended() {
                 ended(&mut world, task);
             }
             put(&mut world, &[("type", "task:output"), ("task_id", "running"), ("data", &large)]);
-            for (n, task) in (0..).zip(&names) {
-                aged(&mut world, task, HOUR * (10 - n));
-            }
-            aged(&mut world, "running", HOUR * 20);
-            world.node.take().unwrap().terminate();
             world.rig = std::mem::replace(&mut world.rig, Rig::embedded()).set("RETAIN_BYTES", "4MiB");
-            world.start_owner();
+            let mut ages: Vec<_> = (0..).zip(&names).map(|(n, task)| (task.as_str(), HOUR * (10 - n))).collect();
+            ages.push(("running", HOUR * 20));
+            aged(&mut world, &ages);
             eventually("the oldest go", || !is_there(&world, "t2"));
             within(AWHILE, || false);
             let there: Vec<_> = names.iter().filter(|task| is_there(&world, task)).collect();
@@ -237,7 +235,7 @@ fn nothing_is_removed_where_another_stream_has_the_same_folder() {
             let other = world.rig.root().join("state/redis-another");
             fs::create_dir(&other).unwrap();
             ended(&mut world, "old");
-            aged(&mut world, "old", AGED);
+            aged(&mut world, &[("old", AGED)]);
             eventually("it is said", || {
                 world.node().json("/health")["notices"]["retention"].to_string().contains("redis-another")
             });
@@ -256,10 +254,10 @@ fn a_paused_owner_that_wakes_removes_nothing_that_came_since() {
     let Some(rig) = Rig::redis() else { return };
     let mut world = world("a_paused_owner_removes_nothing", rig.set("RETAIN", "1h"), Source::Redis);
     ended(&mut world, "t");
-    aged(&mut world, "t", Duration::ZERO);
+    aged(&mut world, &[("t", Duration::ZERO)]);
     world.arm("apply::clear=1*stop->off");
-    aged(&mut world, "t", AGED);
     eventually("it stops where it would take the directory away", || {
+        age(&world.rig, "t", AGED);
         world.node().log().contains("name=\"apply::clear\"")
     });
     let first = world.node.take().unwrap();
