@@ -16,12 +16,12 @@ use std::{
 use crate::{
     config::Fsync,
     ending::Ending,
-    event::{Key, StreamId},
+    event::StreamId,
     fault,
     journal::{Durable, Journal, record::Record},
     metrics::DataPath,
     position::{Position, Tracker},
-    slice::{Retire, Slice},
+    slice::Slice,
     source::{DeadLetter, Lease},
     status::{Heartbeat, Status},
 };
@@ -31,6 +31,7 @@ pub mod checkpoint;
 pub mod files;
 pub mod group;
 pub mod publish;
+mod retire;
 pub(crate) mod state_file;
 pub mod table;
 pub mod tombstones;
@@ -259,7 +260,7 @@ impl Running {
     fn take(&mut self, batch: Vec<Slice>) -> Result<(), String> {
         for mut slice in batch {
             if let Some((retire, key)) = slice.retire.take().zip(slice.key.as_ref()) {
-                self.retire(key, &retire)?;
+                self.retire(key, &retire);
                 if let Some(last) = self.batches.get_mut(slice.lane) {
                     *last = slice.batch;
                 }
@@ -288,23 +289,6 @@ impl Running {
                 self.commit()?;
             }
         }
-        Ok(())
-    }
-
-    /// Takes a key's directory away, unless something of it is new: written by another key's lane, or not yet in a checkpoint,
-    /// which would bring it back.
-    fn retire(&mut self, key: &Key, Retire { until, written, accepted }: &Retire) -> Result<(), String> {
-        let table = &mut self.committer.table;
-        let unsettled = fault::mutated("mutation::retire_unsettled");
-        if !unsettled
-            && (self.group.touches(key) || !table.is_unchanged(key, self.checkpointed, *written).map_err(describe)?)
-        {
-            return Ok(());
-        }
-        self.group.retire(key, *until, table).map_err(describe)?;
-        self.committer.metrics.removed.increment(1);
-        // There is room for all that were asked for.
-        drop(accepted.try_send(key.clone()));
         Ok(())
     }
 

@@ -49,8 +49,8 @@ const IDLE: Duration = Duration::from_millis(500);
 pub enum Work {
     /// Entries of its keys, in stream order.
     Entries(Vec<Entry>),
-    /// Keys whose time is over.
-    Retire(Vec<Due>),
+    /// Keys whose time is over. Whoever asks sees by the last handle when it is done.
+    Retire(Arc<[Due]>),
 }
 
 /// What a lane works with.
@@ -145,9 +145,11 @@ impl Running {
                         match given {
                             Work::Entries(batch) => taken += self.take(batch, &mut touched, &mut decided),
                             Work::Retire(due) => {
-                                if self.retire(due, slices).is_break() {
+                                if self.retire(&due, slices).is_break() {
                                     return self.heartbeat.idle();
                                 }
+                                // Events that are taken already do not wait for more of it.
+                                taken = ENTRIES_MAX;
                             }
                         }
                         next = if taken < ENTRIES_MAX { work.try_recv() } else { Err(TryRecvError::Empty) };

@@ -332,20 +332,20 @@ impl Owner {
         for (number, checkpointed) in checkpointed.iter().enumerate() {
             let (entries_in, entries) = sync_channel(LANE_QUEUE);
             reading_lanes.push(entries_in);
-            let lane = self.lane(number, checkpointed, &window, &surplus, &condemned, &ending);
-            lanes.push((Lane { taken: began, ..lane }, entries, slices_in.clone()));
+            let lane = self.lane(number, began, checkpointed, [&window, &surplus], &condemned, &ending);
+            lanes.push((lane, entries, slices_in.clone()));
         }
-        let retention = config.retain.any().then(|| Retention {
+        let retention = Retention {
             rules: config.retain,
             files: aside,
             logs_dir: config.logs_dir.clone(),
-            state: (config.state_dir.clone(), name.clone()),
+            state_name: name.clone(),
             lanes: reading_lanes.clone(),
             tracker: Arc::clone(&tracker),
             began,
             status: Arc::clone(&self.status),
             ending: Arc::clone(&ending),
-        });
+        };
         let reading = Reading {
             reader,
             tracker,
@@ -373,9 +373,7 @@ impl Owner {
         }
         threads.spawn("reader", move || reading.run())?;
         threads.spawn("hearing", move || hearing.run())?;
-        if let Some(retention) = retention {
-            threads.spawn("retention", move || retention.run())?;
-        }
+        threads.spawn("retention", move || retention.run())?;
 
         while !stop.is_draining() && !ending.is_over() {
             stop.wait(Duration::from_millis(100));
@@ -401,15 +399,15 @@ impl Owner {
     fn lane(
         &self,
         number: usize,
+        taken: StreamId,
         checkpointed: &Arc<AtomicU64>,
-        window: &Arc<Window>,
-        surplus: &Arc<Window>,
+        [window, surplus]: [&Arc<Window>; 2],
         condemned: &Arc<Condemned>,
         ending: &Arc<Ending>,
     ) -> Lane {
         Lane {
             number,
-            taken: StreamId::MIN,
+            taken,
             window: Arc::clone(window),
             surplus: Arc::clone(surplus),
             condemned: Arc::clone(condemned),

@@ -5,16 +5,11 @@
 //! event removes nothing. A clock that jumps ahead under the running process is not believed either.
 
 use std::{
-    collections::{BinaryHeap, HashMap},
+    collections::{BinaryHeap, VecDeque},
     path::PathBuf,
-    sync::{
-        Arc, Mutex,
-        mpsc::{SyncSender, TrySendError},
-    },
+    sync::{Arc, Mutex, Weak, mpsc::SyncSender},
     time::{Duration, Instant, SystemTime},
 };
-
-use cap_std::{ambient_authority, fs::Dir};
 
 use crate::{
     committer::{
@@ -26,7 +21,7 @@ use crate::{
     event::{Id, Key, StreamId},
     fault,
     lane::{Due, Work},
-    layout::{FINAL_RESULT, STATE_DIR, WEBHOOKS_DIR},
+    layout::{FINAL_RESULT, WEBHOOKS_DIR},
     position::Tracker,
     route,
     status::Status,
@@ -36,14 +31,18 @@ use crate::{
 const EVERY: Duration = Duration::from_secs(60);
 /// ... which take at most this share of a core, as one part in so many.
 const SHARE: u32 = 20;
-/// Shortest time between two walks while there is much to remove.
-const SOON: Duration = Duration::from_secs(1);
-/// How often it looks whether there is something to do.
+/// How often it looks whether there is something to do, ...
 const TICK: Duration = Duration::from_secs(1);
-/// Keys of one walk that are removed at most.
-const WALK_MAX: usize = 4096;
-/// Keys that a lane is asked for at once: it waits for the committer meanwhile.
-const ASK_MAX: usize = 64;
+/// ... and while keys wait to be asked for.
+const SOON: Duration = Duration::from_millis(100);
+/// Keys that one walk finds at most.
+const WALK_MAX: usize = 16_384;
+/// Keys that a lane is asked for at once: it waits for the committer meanwhile, for some milliseconds.
+const ASK_MAX: usize = 256;
+/// Nothing younger is removed for its room.
+const YOUNG: Duration = Duration::from_secs(60);
+/// Files were not written before 2020: the clock had not been set, and nobody knows how old they are.
+const CLOCK_SET: Duration = Duration::from_secs(1_577_836_800);
 
 /// `RETAIN`, `RETAIN_IDLE` and `RETAIN_BYTES`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -65,8 +64,8 @@ pub struct Retention {
     pub files: TaskFiles,
     /// `LOGS_DIR`, to list.
     pub logs_dir: PathBuf,
-    /// `STATE_DIR` and the name of the stream's folder there.
-    pub state: (PathBuf, String),
+    /// The name of the stream's folder in it.
+    pub state_name: String,
     /// The lanes.
     pub lanes: Vec<SyncSender<Work>>,
     /// The live position, ...
@@ -79,6 +78,13 @@ pub struct Retention {
     pub ending: Arc<Ending>,
 }
 
+/// What a lane is to be asked for, and what it was asked for last.
+#[derive(Default)]
+struct Asking {
+    waiting: VecDeque<Due>,
+    asked: Option<Weak<[Due]>>,
+}
+
 /// Why a walk could not be made.
 #[derive(Debug, thiserror::Error)]
 enum RetentionError {
@@ -88,8 +94,6 @@ enum RetentionError {
         #[source]
         source: std::io::Error,
     },
-    #[error(transparent)]
-    Files(#[from] FilesError),
 }
 
 /// What a walk found.
@@ -101,6 +105,8 @@ struct Walk {
     room: u64,
     /// Tasks that have ended and are not due, written least lately, the latest on top.
     oldest: BinaryHeap<Ended>,
+    /// Directories that could not be looked at, or cannot be removed; and why the first of them.
+    spared: (u64, Option<FilesError>),
 }
 
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -122,25 +128,45 @@ impl Rules {
 // === impl Retention ===
 
 impl Retention {
-    /// Works until a drain is asked for or the ownership is over.
-    pub fn run(mut self) {
+    /// Works until a drain is asked for or the ownership is over; without rules only until what earlier owners took away is
+    /// removed.
+    pub fn run(self) {
         let clock = (SystemTime::now(), Instant::now());
+        let mut lanes: Vec<Asking> = self.lanes.iter().map(|_| Asking::default()).collect();
         let (mut next, mut settled) = (Instant::now(), false);
         while !self.ending.is_draining() {
-            let freed = self.files.free().map_err(RetentionError::from);
+            let freed = self.files.free(&|| !self.ending.is_draining());
+            if let Err(error) = &freed {
+                tracing::warn!(error = describe(error), "what was removed still takes room; trying again");
+            }
+            if !self.rules.any() {
+                return;
+            }
             settled = settled || self.is_settled();
-            if freed.is_ok() && settled && next <= Instant::now() {
+            if lanes.iter().any(Asking::is_busy) {
+                lanes.iter_mut().zip(&self.lanes).for_each(|(asking, lane)| asking.ask(lane));
+            } else if settled && next <= Instant::now() {
                 let started = Instant::now();
                 // A clock that was put ahead makes nothing old.
                 let now = SystemTime::now().min(clock.0 + clock.1.elapsed());
-                let more = self.pass(now);
-                let pause = if matches!(more, Ok(true)) { SOON } else { fault::every("retention::every", EVERY) };
-                next = Instant::now() + pause.max(started.elapsed() * SHARE);
-                self.tell(more.err());
-            } else if let Err(error) = freed {
-                self.tell(Some(error));
+                match self.walk(now) {
+                    Ok(due) => {
+                        for due in due {
+                            let lane = route::lane_of_key(&due.key, lanes.len());
+                            lanes[lane].waiting.push_back(due);
+                        }
+                    }
+                    Err(error) => {
+                        let error = describe(error);
+                        tracing::warn!(error, "old tasks cannot be removed; trying again");
+                        self.status.set_notice("retention", Some(format!("old tasks cannot be removed: {error}")));
+                    }
+                }
+                next = Instant::now() + fault::every("retention::every", EVERY).max(started.elapsed() * SHARE);
+                continue;
             }
-            self.ending.wait(fault::every("retention::every", TICK));
+            let pause = if lanes.iter().any(Asking::is_busy) { SOON } else { TICK };
+            self.ending.wait(fault::every("retention::every", pause));
         }
     }
 
@@ -150,46 +176,48 @@ impl Retention {
         tracker.open() == 0 || tracker.low() >= self.began
     }
 
-    fn tell(&self, error: Option<RetentionError>) {
-        if let Some(error) = error {
-            let error = describe(error);
-            tracing::warn!(error, "old tasks cannot be removed; trying again");
-            self.status.set_notice("retention", Some(format!("old tasks cannot be removed: {error}")));
-        }
-    }
-
-    /// Looks at everything once and asks for what is due. Returns whether there is more.
-    fn pass(&mut self, now: SystemTime) -> Result<bool, RetentionError> {
+    /// Looks at everything once. Returns what is due.
+    fn walk(&self, now: SystemTime) -> Result<Vec<Due>, RetentionError> {
         fault::pass("retention::walk");
-        if let Some(other) = self.other_stream()? {
+        let list = |source| RetentionError::List { path: self.logs_dir.clone(), source };
+        if let Some(other) = files::other_stream(&self.logs_dir, &self.state_name).map_err(list)? {
             // Whose a directory is does not show, and another owner may be writing to it.
             let notice = format!("nothing is removed: {} is of another stream with the same LOGS_DIR", other.display());
             self.status.set_notice("retention", Some(notice));
-            return Ok(false);
+            return Ok(Vec::new());
         }
         let mut walk = Walk::default();
         for key in self.keys()? {
             if self.ending.is_draining() {
-                return Ok(false);
+                return Ok(Vec::new());
             }
-            self.look(&key?, now, &mut walk)?;
+            if let Err(error) = self.look(&key?, now, &mut walk) {
+                walk.spare(error);
+            }
+            if walk.due.len() >= WALK_MAX {
+                break;
+            }
         }
-        let Walk { mut due, mut room, oldest } = walk;
+        let Walk { mut due, mut room, oldest, spared } = walk;
         let bound = self.rules.bytes.unwrap_or(u64::MAX);
         for ended in oldest.into_sorted_vec() {
             if room <= bound || due.len() >= WALK_MAX {
                 break;
             }
             room = room.saturating_sub(ended.room);
-            due.push(Due { key: ended.key, written: ended.written });
+            due.push(Due { key: ended.key, written: ended.written, after: None });
         }
-        let more = due.len() >= WALK_MAX;
-        let over = (room > bound && !more).then(|| {
-            format!("tasks that have not ended, and flows, take {room} bytes: more than RETAIN_BYTES, and they stay")
-        });
-        self.status.set_notice("retention", over);
-        self.ask(due);
-        Ok(more)
+        let notice = if let (count, Some(error)) = spared {
+            let error = describe(error);
+            Some(format!("{count} directories cannot be looked at or removed, the first of them: {error}"))
+        } else if room > bound && due.len() < WALK_MAX {
+            let rest = "tasks that have not ended or just did, and flows, take";
+            Some(format!("{rest} {room} bytes: more than RETAIN_BYTES, and they stay"))
+        } else {
+            None
+        };
+        self.status.set_notice("retention", notice);
+        Ok(due)
     }
 
     /// Keys that have a directory, as they are listed.
@@ -204,7 +232,10 @@ impl Retention {
                 entries => Some(entries.map_err(&failed)?),
             };
             Ok::<_, RetentionError>(entries.into_iter().flatten().filter_map(move |entry| match entry {
-                Ok(entry) => Id::from_dir_name(entry.file_name().to_str()?).map(|id| Ok(key(id))),
+                Ok(entry) if entry.file_type().is_ok_and(|kind| kind.is_dir()) => {
+                    Id::from_dir_name(entry.file_name().to_str()?).map(|id| Ok(key(id)))
+                }
+                Ok(_) => None,
                 Err(error) => Some(Err(failed(error))),
             }))
         };
@@ -212,30 +243,37 @@ impl Retention {
         Ok(tasks.chain(list(self.logs_dir.join(WEBHOOKS_DIR), Key::Flow)?))
     }
 
-    fn look(&self, key: &Key, now: SystemTime, walk: &mut Walk) -> Result<(), RetentionError> {
+    fn look(&self, key: &Key, now: SystemTime, walk: &mut Walk) -> Result<(), FilesError> {
         let Some(written) = self.files.written(key)? else { return Ok(()) };
-        let age = now.duration_since(written).unwrap_or_default();
+        let age = match written.duration_since(SystemTime::UNIX_EPOCH) {
+            Ok(since) if since >= CLOCK_SET => now.duration_since(written).unwrap_or_default(),
+            _ => Duration::ZERO,
+        };
         let Rules { ended, idle, bytes } = self.rules;
         let over = |limit: Option<Duration>| limit.is_some_and(|limit| age >= limit);
-        let may_end = bytes.is_some() || over(ended) || over(idle);
+        let is_over = over(ended) || over(idle);
+        let has_ended = || Ok::<_, FilesError>(matches!(key, Key::Task(_)) && self.files.has(key, FINAL_RESULT)?);
+        let mut after = None;
         let is_due = match key {
-            _ if !may_end || walk.due.len() >= WALK_MAX => false,
-            Key::Flow(_) => match self.joined(key)? {
+            Key::Task(_) if is_over => over(if has_ended()? { ended } else { idle }),
+            Key::Flow(_) if is_over || (bytes.is_some() && age >= YOUNG) => match self.files.joined(key)? {
                 // Nothing of it is left but where its later events go; that lives as long as the task.
                 Some(task) => {
-                    let quiet = over(ended) || over(idle) || (ended.is_none() && idle.is_none());
-                    quiet && self.files.written(&Key::Task(task))?.is_none()
+                    let task = after.insert(Key::Task(task));
+                    (is_over || (ended.is_none() && idle.is_none())) && self.files.written(task)?.is_none()
                 }
                 None => over(idle),
             },
-            Key::Task(_) => over(if self.files.has(key, FINAL_RESULT)? { ended } else { idle }),
+            _ => false,
         };
         if is_due {
-            walk.due.push(Due { key: key.clone(), written });
+            self.files.may_clear(key)?;
+            walk.due.push(Due { key: key.clone(), written, after });
         } else if bytes.is_some() {
             let room = self.files.room(key)?;
             walk.room += room;
-            if matches!(key, Key::Task(_)) && self.files.has(key, FINAL_RESULT)? {
+            if age >= YOUNG && has_ended()? {
+                self.files.may_clear(key)?;
                 walk.oldest.push(Ended { written, room, key: key.clone() });
                 if walk.oldest.len() > WALK_MAX {
                     walk.oldest.pop();
@@ -244,48 +282,37 @@ impl Retention {
         }
         Ok(())
     }
+}
 
-    fn joined(&self, flow: &Key) -> Result<Option<Id>, RetentionError> {
-        let failed = |source| RetentionError::List { path: self.logs_dir.join(files::dir_of(flow)), source };
-        let root = Dir::open_ambient_dir(&self.logs_dir, ambient_authority()).map_err(failed)?;
-        Ok(files::load(&root, flow).map_err(failed)?.0.joined)
+// === impl Walk ===
+
+impl Walk {
+    fn spare(&mut self, error: FilesError) {
+        self.spared.0 += 1;
+        self.spared.1.get_or_insert(error);
+    }
+}
+
+// === impl Asking ===
+
+impl Asking {
+    fn is_busy(&self) -> bool {
+        !self.waiting.is_empty() || self.is_asked()
     }
 
-    /// The folder of another stream that has the same `LOGS_DIR`.
-    fn other_stream(&self) -> Result<Option<PathBuf>, RetentionError> {
-        let (state_dir, name) = &self.state;
-        for dir in [state_dir.clone(), self.logs_dir.join(STATE_DIR)] {
-            let failed = |source| RetentionError::List { path: dir.clone(), source };
-            let entries = match std::fs::read_dir(&dir) {
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
-                entries => entries.map_err(failed)?,
-            };
-            for entry in entries {
-                let entry = entry.map_err(failed)?;
-                let other = entry.file_name().to_string_lossy().into_owned();
-                if other != *name && (other.starts_with("redis-") || other.starts_with("embedded-")) {
-                    return Ok(Some(entry.path()));
-                }
-            }
-        }
-        Ok(None)
+    fn is_asked(&self) -> bool {
+        self.asked.as_ref().is_some_and(|asked| asked.strong_count() > 0)
     }
 
-    /// Asks the lanes, as far as they have room.
-    fn ask(&self, due: Vec<Due>) {
-        let mut of_lanes: HashMap<usize, Vec<Due>> = HashMap::new();
-        for due in due {
-            of_lanes.entry(route::lane_of_key(&due.key, self.lanes.len())).or_default().push(due);
+    /// Asks for the next ones when the lane is done with those before.
+    fn ask(&mut self, lane: &SyncSender<Work>) {
+        if self.is_asked() || self.waiting.is_empty() {
+            return;
         }
-        for (lane, due) in of_lanes {
-            let Some(lane) = self.lanes.get(lane) else { continue };
-            for some in due.chunks(ASK_MAX) {
-                match lane.try_send(Work::Retire(some.to_vec())) {
-                    Ok(()) => {}
-                    // What comes in goes first; the next walk finds the rest.
-                    Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => break,
-                }
-            }
-        }
+        let count = self.waiting.len().min(ASK_MAX);
+        let due: Arc<[Due]> = self.waiting.drain(..count).collect();
+        self.asked = Some(Arc::downgrade(&due));
+        // What does not fit is found by the next walk: events go first.
+        drop(lane.try_send(Work::Retire(due)));
     }
 }

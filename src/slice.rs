@@ -56,6 +56,8 @@ pub struct Retire {
     pub until: StreamId,
     /// When the key was written last. If that was later, it stays.
     pub written: SystemTime,
+    /// It goes only if this key, a task that its flow had joined, has none any more.
+    pub after: Option<Key>,
     /// Where keys are named whose directory goes away.
     pub accepted: SyncSender<Key>,
 }

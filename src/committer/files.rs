@@ -19,6 +19,7 @@ mod load;
 mod staging;
 
 use super::state_file::{self, Updated};
+pub use clear::other_stream;
 pub use load::load;
 use staging::{Staging, make_dirs};
 
@@ -190,7 +191,8 @@ impl TaskFiles {
                     runs.push(Run { file, kind: Kind::Whole, parts: vec![bytes] });
                 }
                 (FileOp::Remove { file }, _) => runs.push(Run { file, kind: Kind::Gone, parts: Vec::new() }),
-                (FileOp::Clear { .. }, _) => runs.clear(),
+                // Done above.
+                (FileOp::Clear { .. }, _) => {}
             }
         }
         for run in &runs {
@@ -304,8 +306,10 @@ impl TaskFiles {
         }
     }
 
+    /// Makes the key's directory in staging and moves it, as files are: a paused owner that wakes must not bring one back that
+    /// was removed since.
     fn make_dir(&mut self, key: &Key) -> Result<(), FilesError> {
-        let made = fault::point("apply::mkdir").and_then(|()| make_dirs(&self.root, &dir_of(key)));
+        let made = fault::point("apply::mkdir").and_then(|()| self.staging.make_dir(&self.root, &dir_of(key)));
         made.map_err(|error| self.failed("create", key, "", error))?;
         self.dirs.insert(key.clone(), self.clock);
         Ok(())

@@ -109,10 +109,9 @@ impl Group {
     }
 
     /// Takes a key's directory away, with all that is known of the key. Nothing else of it may stand in this group.
-    pub fn retire(&mut self, key: &Key, until: StreamId, table: &mut Table) -> Result<(), FilesError> {
-        table.clear(key, until)?;
+    pub fn retire(&mut self, key: &Key, until: StreamId, table: &mut Table) {
+        table.clear(key, until);
         self.change(key).files.push(Op::Other(FileOp::Clear { until }));
-        Ok(())
     }
 
     /// Moves what a flow wrote into the task it joins.

@@ -92,17 +92,28 @@ impl Table {
         Ok(())
     }
 
-    /// Whether everything of the key stands in a checkpoint, and was written at that time.
-    pub fn is_unchanged(&mut self, key: &Key, checkpointed: u64, written: SystemTime) -> Result<bool, FilesError> {
-        let entry = self.entry(key)?;
-        Ok(!entry.dirty && entry.changed <= checkpointed && self.files.written(key)? == Some(written))
+    /// Whether everything of the key stands in a checkpoint and was written at that time, and its directory may go away. Nothing
+    /// is loaded for it: a key that is not in memory is in a checkpoint.
+    pub fn may_clear(&self, key: &Key, checkpointed: u64, written: SystemTime) -> Result<bool, FilesError> {
+        let is_settled = |entry: &Entry| !entry.dirty && entry.changed <= checkpointed;
+        if !self.keys.get(key).is_none_or(is_settled) || self.files.written(key)? != Some(written) {
+            return Ok(false);
+        }
+        self.files.may_clear(key).map(|()| true)
+    }
+
+    /// Whether the key has a directory, or will have one.
+    pub fn has(&self, key: &Key) -> Result<bool, FilesError> {
+        match self.keys.get(key) {
+            Some(entry) => Ok(!entry.state.is_empty()),
+            None => Ok(self.files.written(key)?.is_some()),
+        }
     }
 
     /// Forgets what is known of a key: its directory goes away.
-    pub fn clear(&mut self, key: &Key, until: StreamId) -> Result<(), FilesError> {
-        *self.entry(key)? = Entry { state: KeyState::removed(), ..Entry::default() };
+    pub fn clear(&mut self, key: &Key, until: StreamId) {
+        self.keys.insert(key.clone(), Entry { state: KeyState::removed(), ..Entry::default() });
         self.bury(Tombstone::of(key, until));
-        Ok(())
     }
 
     fn bury(&mut self, tombstone: Tombstone) {

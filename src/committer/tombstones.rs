@@ -45,7 +45,7 @@ pub struct Tombstones {
     old: HashSet<u64>,
 }
 
-/// Stands for a directory, by its path below `LOGS_DIR`: the first half of a half of its SHA-256, the same for ever.
+/// Stands for a directory, by its path below `LOGS_DIR`: the first 8 bytes of its SHA-256, the same for ever.
 pub fn mark(dir: &str) -> u64 {
     let digest = Sha256::digest(dir);
     digest.iter().take(8).fold(0, |mark, byte| mark << 8 | u64::from(*byte))
@@ -55,12 +55,15 @@ fn mark_of(key: &Key) -> u64 {
     mark(&dir_of(key).to_string_lossy())
 }
 
-/// Every tombstone of a state folder, the last one of each directory.
+/// Every tombstone of a state folder, the highest one of each directory.
 pub fn read(dir: &Path) -> io::Result<HashMap<u64, StreamId>> {
     let all = [OLD, FILE].into_iter().map(|name| records(&dir.join(name)));
-    let mut found = HashMap::new();
+    let mut found: HashMap<u64, StreamId> = HashMap::new();
     for records in all {
-        found.extend(records?.into_iter().map(|Tombstone { dir, until }| (dir, until)));
+        for Tombstone { dir, until } in records? {
+            let known = found.entry(dir).or_default();
+            *known = until.max(*known);
+        }
     }
     Ok(found)
 }

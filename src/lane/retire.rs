@@ -23,22 +23,25 @@ pub struct Due {
     pub key: Key,
     /// When it was written last.
     pub written: SystemTime,
+    /// Of a flow: the task that it joined, after which it goes.
+    pub after: Option<Key>,
 }
 
 impl Running {
     /// Hands keys that are at rest to the committer, and waits for what it says: what the lane knows of a key goes if and only
     /// if its directory does.
-    pub(super) fn retire(&mut self, due: Vec<Due>, slices: &SyncSender<Vec<Slice>>) -> ControlFlow<()> {
+    pub(super) fn retire(&mut self, due: &[Due], slices: &SyncSender<Vec<Slice>>) -> ControlFlow<()> {
         let checkpointed = self.lane.checkpointed.load(Ordering::Acquire);
         let (accepted_in, accepted) = sync_channel(due.len());
         // A checkpoint covers a batch as a whole.
         self.batch += 1;
         let mut asked = Vec::new();
-        for Due { key, written } in due {
+        for Due { key, written, after } in due {
             let at_rest = |queue: &KeyQueue| queue.is_empty() && queue.batch <= checkpointed;
-            if self.keys.get(&key).is_none_or(at_rest) {
-                let retire = Retire { until: self.lane.taken, written, accepted: accepted_in.clone() };
-                let slice = Slice::empty(self.lane.number, self.batch, Some(key));
+            if self.keys.get(key).is_none_or(at_rest) {
+                let (until, written, after) = (self.lane.taken, *written, after.clone());
+                let retire = Retire { until, written, after, accepted: accepted_in.clone() };
+                let slice = Slice::empty(self.lane.number, self.batch, Some(key.clone()));
                 asked.push(Slice { retire: Some(retire), ..slice });
             }
         }
@@ -52,6 +55,7 @@ impl Running {
         }
         // Ends with the last of the slices.
         for key in accepted {
+            self.lane.chain.forget(&key);
             // Not forgotten but empty: until a checkpoint `.state` may still stand there.
             let new = |key: &Key| KeyQueue::new(key.clone(), States::default(), None);
             let queue = self.keys.entry(key).or_insert_with_key(new);

@@ -209,7 +209,8 @@ impl Expected {
     /// What the entry does to its task's life.
     fn live(&mut self, row: &Row, keyed: &Keyed, letter: Option<Buried>) {
         let home = self.places[row.key as usize].joined.unwrap_or(row.key);
-        if self.is_removed(row) {
+        let is_gone = self.places[home as usize].removed.is_some_and(|until| row.id <= until);
+        if is_gone || self.is_removed(row) {
             return;
         }
         let life = &mut self.places[home as usize].life;

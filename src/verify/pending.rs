@@ -100,16 +100,11 @@ impl Pending {
         let name = dir_of(&change.key).to_string_lossy().into_owned();
         let dir = self.dirs.entry(name.into()).or_default();
         for op in change.files {
-            if let Some(until) = op.cleared() {
-                *dir = Dir { cleared: Some(until), ..Dir::default() };
-                continue;
-            }
-            dir.named.insert(op.file().as_ref().into());
-            let tail = dir.files.entry(op.file().as_ref().into()).or_default();
             match op {
-                FileOp::Append { offset, bytes, .. } => tail.append(offset, bytes),
-                FileOp::Replace { .. } => *tail = Tail::default(),
-                FileOp::Remove { .. } | FileOp::Clear { .. } => *tail = Tail { gone: true, ..Tail::default() },
+                FileOp::Append { file, offset, bytes } => dir.file(&file).append(offset, bytes),
+                FileOp::Replace { file, .. } => *dir.file(&file) = Tail::default(),
+                FileOp::Remove { file } => *dir.file(&file) = Tail { gone: true, ..Tail::default() },
+                FileOp::Clear { until } => *dir = Dir { cleared: Some(until), ..Dir::default() },
             }
         }
         if change.documents.is_some() && matches!(change.key, Key::Task(_)) {
@@ -150,6 +145,11 @@ fn at(dir: &Path) -> Result<Option<(u64, u64)>, JournalError> {
 // === impl Dir ===
 
 impl Dir {
+    fn file(&mut self, name: &str) -> &mut Tail {
+        self.named.insert(name.into());
+        self.files.entry(name.into()).or_default()
+    }
+
     /// What is pending for a file.
     pub(super) fn tail(&self, file: &str) -> Option<&Tail> {
         self.files.get(file)

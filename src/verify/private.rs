@@ -3,7 +3,7 @@
 use std::{fs, io, path::Path};
 
 use super::{VerifyError, finding::Kind, judge::Judge, pending::Pending};
-use crate::{config::Config, layout};
+use crate::{committer::files, config::Config, layout};
 
 /// Looks at the journal's folder and at the staging.
 pub(super) fn look(
@@ -31,10 +31,7 @@ pub(super) fn look(
 
 /// Whether other streams than this one write, or wrote, to the same `LOGS_DIR`.
 pub(super) fn has_others(config: &Config, state_name: &str) -> bool {
-    let dirs = [config.state_dir.clone(), config.logs_dir.join(layout::STATE_DIR)];
-    let is_stream = |name: &String| name.starts_with("redis-") || name.starts_with("embedded-");
-    let names = dirs.iter().flat_map(|dir| names(dir).unwrap_or_default());
-    names.filter(is_stream).any(|name| name != state_name)
+    files::other_stream(&config.logs_dir, state_name).is_ok_and(|other| other.is_some())
 }
 
 fn names(dir: &Path) -> Result<Vec<String>, VerifyError> {

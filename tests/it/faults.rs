@@ -4,7 +4,7 @@
 
 pub(crate) mod world;
 
-mod disk;
+pub(crate) mod disk;
 mod files;
 
 #[cfg(feature = "failpoints")]

@@ -1,13 +1,20 @@
 //! What `RETAIN`, `RETAIN_IDLE` and `RETAIN_BYTES` remove, and above all what they do not: what is young, what goes on, what
 //! another stream's owner may be writing. What was removed comes back by nothing, and a task that goes on says so.
 
-use std::{fs, path::Path, time::Duration};
+use std::{
+    fs,
+    path::Path,
+    time::{Duration, SystemTime},
+};
 
 use serde_json::Value;
 
 use crate::{
     checker::verify,
-    faults::world::{AGED, Source, World, age, age_all},
+    faults::{
+        disk::Small,
+        world::{AGED, Source, World, age, age_all},
+    },
     load::entry,
     rig::{Node, Rig, eventually, seed, within},
 };
@@ -27,8 +34,7 @@ fn on_both(test: &str, set: impl Fn(Rig) -> Rig, case: impl Fn(World)) {
 
 fn world(test: &str, rig: Rig, source: Source) -> World {
     let mut world = World::on(rig, source, seed(test));
-    world.often = OFTEN;
-    world.arm("");
+    world.always(OFTEN);
     world.start_owner();
     world
 }
@@ -178,7 +184,7 @@ fn a_late_event_makes_a_directory_that_is_marked_as_resumed() {
             assert_eq!(lines.lines().count(), 1, "no hole and no ghost: {lines}");
             assert!(!is_there(&world, &format!("{}/04-final-result.json", tasks[0])));
         }
-        assert!(is_there(&world, "_webhooks/v"), "what it had joined went with it");
+        eventually("what it had joined went with it", || is_there(&world, "_webhooks/v"));
         finish(&mut world);
         // What was removed, put back by a hand: verify knows that it must not be there.
         world.start_owner();
@@ -232,7 +238,7 @@ fn nothing_is_removed_where_another_stream_has_the_same_folder() {
         "another_stream_has_the_same_folder",
         |rig| rig.set("RETAIN", "1h"),
         |mut world| {
-            let other = world.rig.root().join("state/redis-another");
+            let other = world.rig.logs().join(".task-logger/redis-another");
             fs::create_dir(&other).unwrap();
             ended(&mut world, "old");
             aged(&mut world, &[("old", AGED)]);
@@ -247,6 +253,84 @@ fn nothing_is_removed_where_another_stream_has_the_same_folder() {
             finish(&mut world);
         },
     );
+}
+
+/// What is no task's, and what cannot be moved, stays where it is, and stops nothing.
+#[test]
+fn retention_spares_what_is_not_the_services_and_what_cannot_go() {
+    let set = |rig: Rig| rig.set("RETAIN", "1h").set("RETAIN_IDLE", "1h").set("RETAIN_BYTES", "1MiB");
+    on_both("retention_spares_what_is_not", set, |mut world| {
+        let logs = world.rig.logs();
+        ended(&mut world, "mounted");
+        ended(&mut world, "old");
+        aged(&mut world, &[("mounted", Duration::ZERO), ("old", Duration::ZERO)]);
+        fs::create_dir(logs.join("archive")).unwrap();
+        fs::write(logs.join("archive/precious"), "x").unwrap();
+        fs::File::open(logs.join("archive")).unwrap().set_modified(SystemTime::now() - AGED).unwrap();
+        fs::write(logs.join("nohup.out"), "x").unwrap();
+        std::os::unix::fs::symlink("/", logs.join("root")).unwrap();
+        let mounted = logs.join("mounted");
+        let before = world.rig.root().join("before");
+        copy(&mounted, &before);
+        let small = Small::over(&mounted, 8);
+        copy(&before, &mounted);
+        if small.is_some() {
+            eventually("it is said what cannot be removed", || {
+                age(&world.rig, "mounted", AGED);
+                world.node().json("/health")["notices"]["retention"].to_string().contains("/mounted")
+            });
+        }
+        goes(&world, "old", AGED);
+        within(AWHILE, || false);
+        for name in ["archive/precious", "nohup.out", "root/"] {
+            assert!(is_there(&world, name), "{name}");
+        }
+        if small.is_some() {
+            assert!(is_there(&world, "mounted/metadata.json"), "it is another file system's");
+        }
+        world.say("more");
+        eventually("all else goes on", || is_there(&world, "more"));
+        drop(small);
+        for name in ["nohup.out", "root"] {
+            fs::remove_file(logs.join(name)).unwrap();
+        }
+        fs::remove_dir_all(logs.join("archive")).unwrap();
+        finish(&mut world);
+    });
+}
+
+/// What a flow's lane wrote into a task goes with the task, whatever the task's own lane knows of it.
+#[test]
+fn what_flows_gave_to_tasks_goes_with_these() {
+    let set = |rig: Rig| rig.set("RETAIN", "1h").set("RETAIN_IDLE", "1h");
+    on_both("what_flows_gave_to_tasks", set, |mut world| {
+        let names = |what: &str| -> Vec<String> { (0..6).map(|n| format!("{what}{n}")).collect() };
+        let (tasks, flows, others) = (names("t"), names("w"), names("other"));
+        for ((task, flow), other) in tasks.iter().zip(&flows).zip(&others) {
+            let names_task = |task: &str| serde_json::json!({ "task_id": task }).to_string();
+            let hook = |kind: &'static str, data: &str| {
+                vec![entry(&[("type", kind), ("webhook_event_id", flow), ("data", data)])]
+            };
+            world.send(hook("webhook:received", "{}"));
+            world.send(hook("webhook:task_created", &names_task(task)));
+            ended(&mut world, task);
+            world.send(hook("response:sent", "{}"));
+            world.send(hook("webhook:payload", &names_task(other)));
+        }
+        eventually("all is published", || world.is_published());
+        for task in &tasks {
+            goes(&world, task, AGED);
+        }
+        world.judge("the tasks went");
+        for flow in &flows {
+            goes(&world, &format!("_webhooks/{flow}"), AGED);
+        }
+        world.judge("the flows went");
+        for other in &others {
+            assert!(is_there(&world, &format!("{other}/02-webhook-flow.jsonl")), "another task's stay with that one");
+        }
+        finish(&mut world);
+    });
 }
 
 #[test]
@@ -277,8 +361,12 @@ fn a_paused_owner_that_wakes_removes_nothing_that_came_since() {
 
 #[test]
 fn retention_under_load_and_kills_leaves_what_came_after_it() {
-    let set =
-        |rig: Rig| rig.with_bundled(&["usage"]).set("RETAIN", "1h").set("RETAIN_IDLE", "1h").set("HOLD_MAX", "50ms");
+    // A kill leaves the page cache, so that nothing is lost with any of them.
+    let fsync = ["always", "interval:20", "never"][(seed("retention_under_load_and_kills") % 3) as usize];
+    let set = |rig: Rig| {
+        let rig = rig.with_bundled(&["usage"]).set("RETAIN", "1h").set("RETAIN_IDLE", "1h");
+        rig.set("HOLD_MAX", "50ms").set("FSYNC", fsync)
+    };
     on_both("retention_under_load_and_kills", set, |mut world| {
         world.ages = true;
         let mut total = 0.0;

@@ -25,17 +25,39 @@ pub(super) struct Staging {
 // === impl Staging ===
 
 impl Staging {
-    /// Makes the folder of an epoch in a stream's state folder, and removes those of other epochs.
+    /// Makes the folder of an epoch in a stream's state folder, and removes those of other epochs; what they had taken away is
+    /// kept until there is time to remove it.
     pub(super) fn open(own: &Dir, epoch: u64) -> io::Result<Self> {
-        for entry in own.entries()? {
-            let name = entry?.file_name();
-            if name.to_str().is_some_and(|name| name.starts_with("tmp-")) {
-                remove_old(own, &name)?;
-            }
-        }
         let name = format!("tmp-{epoch}");
         make_dirs(own, Path::new(&name))?;
-        Ok(Self { dir: own.open_dir(&name)?, tag: "a", count: 0 })
+        let mut staging = Self { dir: own.open_dir(&name)?, tag: "a", count: 0 };
+        for entry in own.entries()? {
+            let old = entry?.file_name();
+            if old.to_str().is_some_and(|old| old.starts_with("tmp-") && old != name) {
+                staging.inherit(own, &old)?;
+                remove_old(own, &old)?;
+            }
+        }
+        Ok(staging)
+    }
+
+    /// Takes over what an old owner had taken away.
+    fn inherit(&mut self, own: &Dir, old: &OsStr) -> io::Result<()> {
+        let entries = match own.read_dir(old) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            entries => entries?,
+        };
+        for entry in entries {
+            let gone = entry?.file_name();
+            if is_gone(&gone) {
+                match self.take_away(own, &Path::new(old).join(gone)) {
+                    // Its owner, or another successor, was faster.
+                    Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                    _ => {}
+                }
+            }
+        }
+        Ok(())
     }
 
     /// The same folder for another thread; `tag` must be its own.
@@ -80,17 +102,53 @@ impl Staging {
         root.rename(path, &self.dir, format!("{GONE}{}{}", self.tag, self.count))
     }
 
-    /// Removes what was taken away. Returns how many directories.
-    pub(super) fn free(&self) -> io::Result<u64> {
-        let mut count = 0;
+    /// Removes what was taken away, file by file as long as `goes_on`. Tries all, and returns the first error.
+    pub(super) fn free(&self, goes_on: &dyn Fn() -> bool) -> io::Result<()> {
+        let mut failed = None;
         for entry in self.dir.entries()? {
             let name = entry?.file_name();
-            if name.to_str().is_some_and(|name| name.starts_with(GONE)) {
-                self.dir.remove_dir_all(&name)?;
-                count += 1;
+            if is_gone(&name) {
+                failed = failed.or(self.free_one(&name, goes_on).err());
             }
         }
-        Ok(count)
+        failed.map_or(Ok(()), Err)
+    }
+
+    fn free_one(&self, name: &OsStr, goes_on: &dyn Fn() -> bool) -> io::Result<()> {
+        let gone = self.dir.open_dir(name)?;
+        for entry in gone.entries()? {
+            if !goes_on() {
+                return Ok(());
+            }
+            let entry = entry?;
+            match entry.file_type()?.is_dir() {
+                true => gone.remove_dir_all(entry.file_name())?,
+                false => entry.remove_file()?,
+            }
+        }
+        self.dir.remove_dir(name)
+    }
+
+    /// Gives a new directory its place beneath a root, and makes those above it; one that is there stays.
+    pub(super) fn make_dir(&mut self, root: &Dir, path: &Path) -> io::Result<()> {
+        if root.try_exists(path)? {
+            return Ok(());
+        }
+        if let Some(above) = path.parent().filter(|above| !above.as_os_str().is_empty()) {
+            make_dirs(root, above)?;
+        }
+        self.count += 1;
+        let name = format!("{}{}", self.tag, self.count);
+        make_dirs(&self.dir, Path::new(&name))?;
+        let moved = self.dir.rename(&name, root, path);
+        if moved.is_err() {
+            drop(self.dir.remove_dir(&name));
+        }
+        match moved {
+            // Made by a hand meanwhile.
+            Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => Ok(()),
+            moved => moved,
+        }
     }
 
     /// Removes a staged file.
@@ -98,6 +156,10 @@ impl Staging {
         // Gone already when a successor took the folder away; what stays is removed by the next owner.
         drop(self.dir.remove_file(name));
     }
+}
+
+fn is_gone(name: &OsStr) -> bool {
+    name.to_str().is_some_and(|name| name.starts_with(GONE))
 }
 
 /// Removes an old owner's folder; it may still be writing into it.
@@ -118,4 +180,43 @@ pub(super) fn make_dirs(root: &Dir, path: &Path) -> io::Result<()> {
     let mut builder = DirBuilder::new();
     builder.recursive(true).mode(DIR_MODE);
     root.create_dir_with(path, &builder)
+}
+
+#[cfg(test)]
+mod tests {
+    use cap_std::ambient_authority;
+
+    use super::*;
+
+    fn names(dir: &Dir) -> Vec<String> {
+        let mut names: Vec<_> =
+            dir.entries().unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn one_writer_a_replaced_owner_makes_and_takes_no_directory() {
+        let temp = tempfile::tempdir().unwrap();
+        let root = Dir::open_ambient_dir(temp.path(), ambient_authority()).unwrap();
+        root.create_dir("own").unwrap();
+        let own = root.open_dir("own").unwrap();
+        let mut first = Staging::open(&own, 1).unwrap();
+        for path in ["a", "_webhooks/a", "b", "b"] {
+            first.make_dir(&root, Path::new(path)).unwrap();
+            root.write(Path::new(path).join("x"), "x").unwrap();
+        }
+        first.take_away(&root, Path::new("a")).unwrap();
+        let mut second = Staging::open(&own, 2).unwrap();
+        assert_eq!(names(&own), ["tmp-2"]);
+        assert_eq!(names(&second.dir).len(), 1, "what was taken away waits for the next owner");
+        assert!(first.make_dir(&root, Path::new("a")).is_err());
+        assert!(first.take_away(&root, Path::new("b")).is_err());
+        assert_eq!(names(&root), ["_webhooks", "b", "own"]);
+        second.free(&|| false).unwrap();
+        assert_eq!(names(&second.dir).len(), 1, "it was asked to stop");
+        second.take_away(&root, Path::new("b")).unwrap();
+        second.free(&|| true).unwrap();
+        assert_eq!(names(&second.dir), Vec::<String>::new());
+    }
 }

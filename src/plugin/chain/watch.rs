@@ -98,8 +98,13 @@ impl LaneChain {
             start += pass.slots.len();
         }
         if let Some(ended) = slice.events.get(..start).unwrap_or_default().iter().find(|event| event.ends_task()) {
-            self.watching.iter_mut().for_each(|watching| watching.states.forget(&ended.key));
+            self.forget(&ended.key);
         }
+    }
+
+    /// Forgets what shadows know of a key.
+    pub fn forget(&mut self, key: &Key) {
+        self.watching.iter_mut().for_each(|watching| watching.states.forget(key));
     }
 }
 

@@ -93,7 +93,8 @@ fn crash_while_trimming(test: &str, rig: Rig, source: Source) {
 fn crash_while_removing(test: &str, rig: Rig, source: Source) {
     let rig = rig.set("RETAIN", "1h").set("RETAIN_IDLE", "1h");
     let mut world = World::on(rig, source, seed(test));
-    (world.ages, world.often) = (true, "retention::every=return(50)");
+    world.ages = true;
+    world.always("retention::every=return(50)");
     world.start_owner();
     let also = [
         "commit::formed",

@@ -15,11 +15,11 @@ use crate::{
 };
 
 /// A small file system over a folder, for as long as this lives.
-struct Small<'a>(&'a Path);
+pub(crate) struct Small<'a>(&'a Path);
 
 impl<'a> Small<'a> {
     /// `None` after a message where this user may mount nothing.
-    fn over(folder: &'a Path, megabytes: u32) -> Option<Self> {
+    pub(crate) fn over(folder: &'a Path, megabytes: u32) -> Option<Self> {
         let mut mount = Command::new("mount");
         mount.args(["-t", "tmpfs", "-o", &format!("size={megabytes}m,mode=0755"), "tmpfs"]).arg(folder);
         match mount.output() {

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     load::entry,
-    rig::{eventually, seed, struck},
+    rig::{Rig, eventually, seed, struck},
 };
 
 /// Errors that may pass.
@@ -75,6 +75,10 @@ const EMBEDDED: &[(&str, Then)] = &[
     ("dead::create", Waits),
     ("dead::sync", Exits),
 ];
+
+/// Of retention, on both.
+const REMOVING: &[(&str, Then)] =
+    &[("apply::clear", Waits), ("tombstones::append", Waits), ("tombstones::part", Waits), ("tombstones::sync", Exits)];
 
 /// Steps of a start; those of a sync exit.
 const STARTING: &[(&str, Then)] = &[
@@ -148,20 +152,45 @@ fn exits(world: &mut World, step: &str, error: &str) {
 fn errors_under_way(test: &str, source: Source, table: &[(&str, Then)]) {
     let Some(mut world) = World::new(source, seed(test)) else { return };
     world.start_owner();
+    errors_of(&mut world, table);
+    world.end();
+}
+
+/// Each error that may pass, and some that do not.
+fn errors_of(world: &mut World, table: &[(&str, Then)]) {
     let first = world.rng.usize(..4);
     for (at, &(step, then)) in table.iter().enumerate() {
         // Over some runs every error at every step; each of them in every run.
         let error = PASSING[(first + at) % 4];
         match then {
-            Exits => exits(&mut world, step, error),
-            _ => passes(&mut world, step, error, then),
+            Exits => exits(world, step, error),
+            _ => passes(world, step, error, then),
         }
     }
     let fatal = table.iter().filter(|(step, _)| !step.starts_with("log::") || step.starts_with("log::pos"));
     for (step, _) in fatal.skip(first % 3).step_by(3) {
-        exits(&mut world, step, "EIO");
+        exits(world, step, "EIO");
     }
-    world.end();
+}
+
+#[test]
+fn errors_while_removing_are_waited_for_or_exit() {
+    for source in [Source::Redis, Source::Embedded] {
+        let rig = match source {
+            Source::Redis => Rig::redis(),
+            Source::Embedded => Some(Rig::embedded()),
+        };
+        let Some(rig) = rig else { continue };
+        let rig = rig.set("RETAIN", "1h").set("RETAIN_IDLE", "1h");
+        let mut world = World::on(rig, source, seed("errors_while_removing"));
+        world.ages = true;
+        world.always("retention::every=return(50)");
+        world.start_owner();
+        errors_of(&mut world, REMOVING);
+        world.judge("all errors");
+        world.node.take().unwrap().terminate();
+        assert_eq!(world.defects(), []);
+    }
 }
 
 #[test]

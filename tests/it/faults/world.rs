@@ -44,7 +44,7 @@ pub(crate) struct World {
     /// Whether all that stands in `LOGS_DIR` is made old again and again.
     pub(crate) ages: bool,
     /// Further rules that always hold.
-    pub(crate) often: &'static str,
+    often: &'static str,
     /// The stream as it was seen last: what was trimmed since stays known.
     seen: RefCell<Stream>,
 }
@@ -78,10 +78,15 @@ pub(crate) fn defects_of(rig: &Rig) -> Vec<Defect> {
 /// What is that old is over for every test.
 pub(crate) const AGED: Duration = Duration::from_secs(10 * 86_400);
 
-/// Makes a task or a flow so old, if it stands in a checkpoint; whether it does.
+/// Makes a task or a flow so old, if it stands in a checkpoint and is younger; whether it stands there.
 pub(crate) fn age(rig: &Rig, dir: &str, by: Duration) -> bool {
-    let file = fs::File::options().write(true).open(rig.logs().join(dir).join(".state"));
-    file.and_then(|file| file.set_modified(SystemTime::now() - by)).is_ok()
+    let aged = || {
+        let file = fs::File::options().write(true).open(rig.logs().join(dir).join(".state"))?;
+        let is_old = file.metadata()?.modified()?.elapsed().is_ok_and(|age| age >= by);
+        // What was seen to be old must stay as it was seen.
+        if is_old { Ok(()) } else { file.set_modified(SystemTime::now() - by) }
+    };
+    aged().is_ok()
 }
 
 /// The same for all of them.
@@ -131,6 +136,12 @@ impl World {
         let new = self.rules.with_extension("new");
         fs::write(&new, format!("{SMALL};{};{rules}", self.often)).unwrap();
         fs::rename(new, &self.rules).unwrap();
+    }
+
+    /// Rules that hold beside all others, from now on.
+    pub(crate) fn always(&mut self, rules: &'static str) {
+        self.often = rules;
+        self.arm("");
     }
 
     /// Starts the process; with rules in place it may be gone before it listens.
