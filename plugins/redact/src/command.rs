@@ -70,6 +70,5 @@ fn program(bytes: &[u8], option: usize) -> Option<&'static str> {
 /// Where the command begins that the option belongs to.
 pub(crate) fn line_start(bytes: &[u8], option: usize) -> usize {
     let from = option.saturating_sub(LINE_MAX);
-    let ends = |byte: &u8| matches!(byte, b'\n' | b'|' | b';');
-    bytes[from..option].iter().rposition(ends).map_or(from, |at| from + at + 1)
+    memchr::memrchr3(b'\n', b'|', b';', &bytes[from..option]).map_or(from, |at| from + at + 1)
 }

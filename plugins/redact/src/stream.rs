@@ -117,24 +117,27 @@ impl<'a> Stream<'a> {
 
     /// Goes past a text, undecoded, in which there is nothing.
     pub(crate) fn pass(&mut self, raw: &str) -> Result<(), NotJson> {
-        let bytes = raw.as_bytes();
-        let from = bytes.len().saturating_sub(REACH);
-        if bytes.is_empty() {
+        if raw.is_empty() {
             return Ok(());
         }
-        if raw.ends_with("\\n") && !raw.ends_with("\\\\n") {
+        // What is before the last line does not matter to what it leaves.
+        let line = last_line(raw);
+        let last = raw.get(line..).unwrap_or_default();
+        let bytes = last.as_bytes();
+        if bytes.is_empty() {
             self.carry = Carry::default();
             return Ok(());
         }
+        let from = bytes.len().saturating_sub(REACH);
         // What a backslash means may stand before it.
-        let decoded = memchr::memchr(b'\\', &bytes[from..]).map(|_| decode(raw)).transpose()?;
+        let decoded = memchr::memchr(b'\\', &bytes[from..]).map(|_| decode(last)).transpose()?;
         let text = decoded.as_ref().map_or(bytes, |text| text.as_bytes());
         let mut tail = Vec::with_capacity(2 * REACH);
-        if text.len() < REACH {
+        if text.len() >= REACH {
+            tail.push(b'!');
+        } else if line == 0 {
             let before = self.carry.context.as_ref().and_then(|context| self.scanner.context_text(context));
             tail.extend(before.unwrap_or_default().as_bytes());
-        } else {
-            tail.push(b'!');
         }
         tail.extend(&text[text.len().saturating_sub(REACH)..]);
         self.carry = Carry::left(left(self.scanner.names(), &tail, 0));
@@ -232,6 +235,15 @@ impl<'a> Stream<'a> {
         let secret = matches.iter().map(|found| found.end).filter(|end| *end <= at).max();
         left(self.scanner.names(), &text.as_bytes()[..at], secret.unwrap_or_default())
     }
+}
+
+/// Where the last line of a text begins, undecoded.
+fn last_line(raw: &str) -> usize {
+    let bytes = raw.as_bytes();
+    // The backslash of a line's end is not escaped itself.
+    let is_escape = |at: usize| bytes[..at].iter().rev().take_while(|byte| **byte == b'\\').count() % 2 == 0;
+    let is_end = |at: &usize| bytes.get(at + 1) == Some(&b'n') && is_escape(*at);
+    memchr::memrchr_iter(b'\\', bytes).find(is_end).map_or(0, |at| at + 2)
 }
 
 /// The first piece to hold: the one that `start` lies in, or an earlier one that a match shares with it.

@@ -372,3 +372,27 @@ fn no_text_takes_more_than_its_length() {
         assert!(large < 0.5 || large / small < 160.0, "{part:?}: {small} s, then {large} s");
     }
 }
+
+#[test]
+fn of_a_clean_text_its_last_line_says_what_it_leaves() {
+    const PARTS: &[&str] = &[
+        "mysql ", "export ", "a", "n", "api key", "DB_", "7", " ", ":", "/", "|", "[32", "%4", "\\", "\n", "\n", "é",
+        "\u{1}",
+    ];
+    let redactor = redactor();
+    let mut random = Random(11);
+    for round in 0..20_000 {
+        let parts = random.below(if round % 20 == 0 { 400 } else { 20 });
+        let text: String = (0..parts).map(|_| PARTS[random.below(PARTS.len())]).collect();
+        let quoted = serde_json::to_string(&text).unwrap();
+        let mut stream = Stream::new(&redactor.scanner, Carry::default());
+        stream.pass(&quoted[1..quoted.len() - 1]).unwrap();
+        // The same from all of the text; where its beginning is cut off stands a mark for it.
+        let bytes = text.as_bytes();
+        let cut = bytes.len().checked_sub(crate::left::REACH);
+        let end = cut.map_or(bytes.to_vec(), |cut| [b"!", &bytes[cut..]].concat());
+        let left = crate::left::left(redactor.scanner.names(), &end, 0);
+        let state = if left.is_empty() { String::new() } else { serde_json::json!({ "left": left }).to_string() };
+        assert_eq!(stream.into_carry().state(), state, "{text:?}");
+    }
+}
