@@ -137,7 +137,8 @@ impl Case<'_> {
                 return Ok(true);
             }
             Some(differences) => {
-                complaints.push((format!("differs from {EXPECTED} (-: expected, +: found)"), differences))
+                let text = format!("differs from {EXPECTED} (-: expected, +: found; if that is meant: BLESS=1)");
+                complaints.push((text, differences));
             }
             None => {
                 let text = format!("there is no {EXPECTED}: look at `plugin run`, then run this with BLESS=1");

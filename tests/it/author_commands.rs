@@ -401,7 +401,7 @@ fn golden_cases_are_blessed_compared_and_missed() {
     assert_eq!((said.code, &*said.out), (0, "ok       a\nok       b\n2 cases, 0 failed\n"));
     desk.write("cases/a/expected.json", expected.replace("\"stamp\": \"one\"", "\"stamp\": \"two\"").as_bytes());
     let said = test(&[]);
-    let diff = "FAILED   a\n  differs from expected.json (-: expected, +: found)\n    /events/0/data/stamp\n      - \"two\"\n      + \"one\"\n";
+    let diff = "FAILED   a\n  differs from expected.json (-: expected, +: found; if that is meant: BLESS=1)\n    /events/0/data/stamp\n      - \"two\"\n      + \"one\"\n";
     assert!(said.code == 1 && said.out.contains(diff) && said.out.contains("2 cases, 1 failed"), "{}", said.out);
     // A version alone is no difference; a plugin that is refused is.
     let sidecar = "[config]\nmode = 'append'\nversion = '2'\n";

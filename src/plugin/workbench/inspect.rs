@@ -258,7 +258,7 @@ impl Workbench {
         if plugin.is_redactor() {
             found.good(
                 "manifest",
-                "a redactor: once it was live, nothing is read without it (`plugin forget` lifts that)",
+                "a redactor: once it was live, nothing is read without it (`plugin forget` lifts that), unless REQUIRED_PLUGINS is set",
             );
         }
         self.instances(on_desk, found);
