@@ -73,6 +73,16 @@ pub enum JournalError {
 // === impl JournalError ===
 
 impl JournalError {
+    /// Whether a file is not there any more.
+    pub fn is_gone(&self) -> bool {
+        match self {
+            Self::Segment(SegmentError::Io { source, .. }) | Self::Io { source, .. } => {
+                source.kind() == io::ErrorKind::NotFound
+            }
+            _ => false,
+        }
+    }
+
     /// Whether the same call may succeed later, see [`SegmentError::may_pass`].
     pub fn may_pass(&self) -> bool {
         match self {

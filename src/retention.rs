@@ -162,7 +162,7 @@ impl Retention {
                         self.status.set_notice("retention", Some(format!("old tasks cannot be removed: {error}")));
                     }
                 }
-                next = Instant::now() + fault::every("retention::every", EVERY).max(started.elapsed() * SHARE);
+                next = Instant::now() + fault::every("retention::every", EVERY.max(started.elapsed() * SHARE));
                 continue;
             }
             let pause = if lanes.iter().any(Asking::is_busy) { SOON } else { TICK };

@@ -71,6 +71,8 @@ impl Pending {
             let before = at(dir)?;
             match Self::try_read(dir) {
                 Ok(pending) if pending.damage.is_empty() => return Ok(pending),
+                // A segment was given away since it was listed.
+                Err(error) if error.is_gone() => {}
                 read if at(dir)? == before => return read,
                 _ => {}
             }

@@ -5,7 +5,7 @@
 //! sectors may be there or not; of directory changes see [`Names`].
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     fs,
     io::Write,
     os::unix::fs::FileExt,
@@ -47,6 +47,7 @@ enum Change {
         from: (Inode, String),
         to: (Inode, String),
         inode: Inode,
+        is_dir: bool,
     },
     Bytes {
         inode: Inode,
@@ -76,6 +77,7 @@ pub(super) struct Disk {
 /// What a tree holds while the record is read.
 struct Live {
     names: HashMap<PathBuf, Inode>,
+    dirs: HashSet<Inode>,
     next: Inode,
 }
 
@@ -84,7 +86,7 @@ struct Live {
 impl Disk {
     /// Reads calls below `root`, which was an empty folder.
     pub(super) fn new(root: &Path, calls: &[Call]) -> Self {
-        let mut live = Live { names: HashMap::from([(root.to_owned(), 0)]), next: 1 };
+        let mut live = Live { names: HashMap::from([(root.to_owned(), 0)]), dirs: HashSet::from([0]), next: 1 };
         let mut disk = Self { root: root.to_owned(), log: Vec::new() };
         for call in calls {
             match &call.act {
@@ -188,7 +190,7 @@ impl Live {
                     self.names.insert(if rest.as_os_str().is_empty() { to.clone() } else { to.join(rest) }, inode);
                 }
                 let (from, to) = ((self.dir(from), name(from)), (self.dir(to), name(to)));
-                vec![Change::Rename { from, to, inode }]
+                vec![Change::Rename { from, to, inode, is_dir: self.dirs.contains(&inode) }]
             }
             Act::Link { from, to } => {
                 let inode = self.names[from];
@@ -203,6 +205,9 @@ impl Live {
         let inode = self.next;
         self.next += 1;
         self.names.insert(path.to_owned(), inode);
+        if is_dir {
+            self.dirs.insert(inode);
+        }
         Change::Name { dir: self.dir(path), name: name(path), inode, is_dir }
     }
 
@@ -247,10 +252,10 @@ impl<'d> Tree<'d> {
             Change::Unname { dir, name } => {
                 self.dirs.entry(*dir).or_default().remove(&**name);
             }
-            Change::Rename { from, to, inode } => {
+            Change::Rename { from, to, inode, is_dir } => {
                 let was = self.dirs.entry(from.0).or_default().remove(&*from.1);
                 // The name that it was made under may be lost; the one that it has now is not.
-                self.dirs.entry(to.0).or_default().insert(&to.1, was.unwrap_or((*inode, false)));
+                self.dirs.entry(to.0).or_default().insert(&to.1, was.unwrap_or((*inode, *is_dir)));
             }
             Change::Bytes { inode, offset, data } => self.put(*inode, *offset, data.len(), Part::Whole(data)),
             Change::Length { inode, length } => {
