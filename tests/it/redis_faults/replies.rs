@@ -81,7 +81,8 @@ pub(super) fn loading(scene: &mut Scene) {
     }
     fill.query::<()>(&mut scene.redis).unwrap();
     run::<()>(&mut scene.redis, "CONFIG SET loading-process-events-interval-bytes 1024");
-    run::<()>(&mut scene.redis, "CONFIG SET key-load-delay 10000");
+    // Longer than the time between two renewals of the lease: a reader that waits for entries asks nothing meanwhile.
+    run::<()>(&mut scene.redis, "CONFIG SET key-load-delay 20000");
     let told = scene.node.log().matches("LOADING").count() + scene.node.log().matches("loading").count();
     run::<()>(&mut scene.redis, "DEBUG RELOAD");
     run::<()>(&mut scene.redis, "CONFIG SET key-load-delay 0");
