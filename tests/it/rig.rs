@@ -20,6 +20,9 @@ use crate::{guests, redis_server::RedisServer};
 /// How long anything may take that takes far less.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(180);
 
+/// How long it may take until what a process said last is read.
+const LAST_WORDS: Duration = Duration::from_secs(5);
+
 /// Folders and settings of one or several processes that share a stream.
 pub(crate) struct Rig {
     root: tempfile::TempDir,
@@ -416,9 +419,12 @@ impl Node {
         self.ended().is_none()
     }
 
-    /// How it ended, if it has.
+    /// How it ended, if it has; then the log is all that it said.
     pub(crate) fn ended(&mut self) -> Option<ExitStatus> {
-        self.child.try_wait().unwrap()
+        let ended = self.child.try_wait().unwrap()?;
+        // A child of its own may keep the other end for longer.
+        within(LAST_WORDS, || self.reader.as_ref().is_none_or(JoinHandle::is_finished));
+        Some(ended)
     }
 
     fn signal(&self, signal: Signal) {
