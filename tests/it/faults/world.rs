@@ -139,6 +139,7 @@ impl World {
     }
 
     /// Rules that hold beside all others, from now on.
+    #[cfg(feature = "failpoints")]
     pub(crate) fn always(&mut self, rules: &'static str) {
         self.often = rules;
         self.arm("");
