@@ -11,10 +11,10 @@ use std::{
 
 use crate::{
     cli::{PluginCommand, Replay},
-    client::terminal,
     config::Config,
     event::InvalidId,
     plugin::workbench::{MeasureError, Refusal, Settings, WorkbenchError, size},
+    terminal,
     trust::TrustedKeys,
 };
 

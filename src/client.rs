@@ -14,12 +14,11 @@ use std::{
 use serde_json::Value;
 use ureq::{Agent, Body, http::Response};
 
-use crate::config::Secret;
+use crate::{config::Secret, terminal};
 
 mod logs;
 mod plugin;
 pub(crate) mod table;
-pub(crate) mod terminal;
 
 pub use logs::logs;
 pub(crate) use plugin::plugin_report;

@@ -6,7 +6,8 @@
 //! | `GET /ready`, `GET /ready?write` | 200 when logs can be read, when events are being taken in |
 //! | `GET /metrics` | JSON, or the Prometheus text format by `Accept` or `?format=prometheus` |
 //! | `GET /tasks`, `GET /webhooks` | ids, a page at a time: `?after=ID&limit=N` |
-//! | `GET /tasks/{id}/logs` | all standard files in one object |
+//! | `GET /tasks/{id}/logs` | all standard files in one object; with parameters records, in pages or streamed |
+//! | `GET /tasks/{id}/stream` | records as they come, by server-sent events or lines |
 //! | `GET /tasks/{id}/files`, `GET /webhooks/{id}/files` | names, sizes, times |
 //! | `GET /tasks/{id}/files/{name}`, `GET /webhooks/{id}/files/{name}` | a file as it stands, with ranges |
 //! | `GET /plugins`, `POST /plugins/{name}/forget` | the plugin host's report; lifting a requirement |
@@ -22,18 +23,23 @@ use axum::{
     routing::{get, post},
 };
 use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
 
-use crate::{config::Secret, metrics::Recorder, reader::Logs, source::Stream, status::Status};
+use crate::{bell::Bell, config::Secret, metrics::Recorder, reader::Logs, source::Stream, status::Status};
 
 mod body;
 mod connection;
 mod events;
 mod files;
+mod follow;
 mod guard;
 mod manners;
 mod operations;
 mod problem;
+mod query;
 mod range;
+mod reading;
+mod records;
 mod tasks;
 
 use problem::Problem;
@@ -55,6 +61,8 @@ pub struct HttpParts {
     pub logs_dir: PathBuf,
     /// What the data path says of itself.
     pub status: Arc<Status>,
+    /// Hints that a task's files have changed.
+    pub bell: Arc<Bell>,
     /// Where `POST /events` appends.
     pub stream: Arc<dyn Stream>,
     /// The plugin host.
@@ -92,6 +100,8 @@ pub struct Limits {
     pub logs_body: u64,
     /// Requests that read through whole files or folders at the same time.
     pub scans: usize,
+    /// Open streams that follow something.
+    pub streams: usize,
     /// A thread of the data path that has work and has not moved for so long makes `/health` answer 503.
     pub standstill: Duration,
 }
@@ -108,6 +118,10 @@ struct App {
     limits: Limits,
     body_bytes: Arc<Semaphore>,
     scans: Arc<Semaphore>,
+    bell: Arc<Bell>,
+    streams: Arc<Semaphore>,
+    followers: follow::Followers,
+    stop: CancellationToken,
 }
 
 // === impl Limits ===
@@ -115,7 +129,7 @@ struct App {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            connections: 512,
+            connections: 2048,
             head_time: Duration::from_secs(15),
             body_idle: Duration::from_secs(15),
             body_time: Duration::from_secs(120),
@@ -126,6 +140,7 @@ impl Default for Limits {
             events: 100_000,
             logs_body: 256 << 20,
             scans: 8,
+            streams: 1536,
             standstill: Duration::from_secs(30),
         }
     }
@@ -167,7 +182,7 @@ impl App {
 // === impl Router ===
 
 /// All routes with everything around them.
-fn router(parts: HttpParts) -> Router {
+fn router(parts: HttpParts, stop: CancellationToken) -> Router {
     let app = Arc::new(App {
         logs: Logs::new(parts.logs_dir.clone()),
         logs_dir: parts.logs_dir,
@@ -178,6 +193,10 @@ fn router(parts: HttpParts) -> Router {
         guard: guard::Guard::new(parts.api_token.as_ref()),
         body_bytes: Arc::new(Semaphore::new(parts.limits.events_in_flight)),
         scans: Arc::new(Semaphore::new(parts.limits.scans)),
+        bell: parts.bell,
+        streams: Arc::new(Semaphore::new(parts.limits.streams)),
+        followers: follow::Followers::default(),
+        stop,
         limits: parts.limits,
     });
     let routes = Router::new()
@@ -187,7 +206,8 @@ fn router(parts: HttpParts) -> Router {
         .route("/plugins", get(operations::plugins))
         .route("/plugins/{name}/forget", post(operations::forget_plugin))
         .route("/tasks", get(tasks::list_tasks))
-        .route("/tasks/{id}/logs", get(tasks::logs))
+        .route("/tasks/{id}/logs", get(records::logs))
+        .route("/tasks/{id}/stream", get(records::stream))
         .route("/tasks/{id}/files", get(files::list_of_task))
         .route("/tasks/{id}/files/{name}", get(files::of_task))
         .route("/webhooks", get(tasks::list_flows))

@@ -34,12 +34,20 @@ pub const STATE_DIR: &str = ".task-logger";
 pub const STANDARD_FILES: [&str; 7] =
     [METADATA, INPUT, WEBHOOK_FLOW, AGENT_OUTPUT, USER_INPUTS, FINAL_RESULT, OTHER_EVENTS];
 
+/// The standard files that hold a record a line, in the order of a task's life: what is read as one stream.
+pub const RECORD_FILES: [&str; 4] = [WEBHOOK_FLOW, USER_INPUTS, AGENT_OUTPUT, OTHER_EVENTS];
+
 /// Whether a directory entry's name is part of a task's public files: standard names and plugins' extra files.
 pub fn is_public_file(name: &str) -> bool {
     let mut bytes = name.bytes();
     name.len() <= 100
         && bytes.next().is_some_and(|first| first.is_ascii_alphanumeric())
         && bytes.all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-'))
+}
+
+/// Whether a public file holds a record a line.
+pub fn is_record_file(name: &str) -> bool {
+    name.ends_with(".jsonl") && is_public_file(name)
 }
 
 /// Whether a directory of `LOGS_DIR` is a task's, by its name.

@@ -56,6 +56,7 @@ pub mod fault;
 #[cfg(test)]
 mod fuzzing;
 
+pub mod bell;
 pub mod http;
 pub mod ingest;
 pub mod reader;
@@ -75,4 +76,5 @@ pub mod demo;
 pub mod dlq;
 pub mod doctor;
 pub mod publish;
+pub mod terminal;
 pub mod verify;

@@ -10,6 +10,7 @@ use std::{
 };
 
 use crate::{
+    bell::Bell,
     committer::{
         Committer, Progress,
         apply::Applying,
@@ -68,6 +69,8 @@ pub struct Owner {
     pub host: Arc<PluginHost>,
     /// What is said of it all.
     pub status: Arc<Status>,
+    /// Who follows which task.
+    pub bell: Arc<Bell>,
     /// Counters.
     pub metrics: Arc<DataPath>,
 }
@@ -314,6 +317,7 @@ impl Owner {
             window: Arc::clone(&window),
             surplus: Arc::clone(&surplus),
             progress,
+            bell: Arc::clone(&self.bell),
             status: Arc::clone(&self.status),
             metrics: Arc::clone(&self.metrics),
             lease: Arc::clone(&lease),

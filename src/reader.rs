@@ -2,19 +2,32 @@
 //! calls block and are made from blocking threads. Names come from [`Id`] and [`layout`] alone and are opened beneath a
 //! handle of `LOGS_DIR`, which is opened anew for each request, so that a folder that appears or is mounted later is seen.
 
-use std::{io, path::PathBuf, sync::Arc};
+use std::{
+    io::{self, Read as _},
+    path::PathBuf,
+    sync::Arc,
+};
 
 use cap_std::{ambient_authority, fs::Dir};
 
 use crate::{event::Id, layout};
 
 mod assembled;
+mod cursor;
 mod file;
+mod filter;
+mod lines;
 mod list;
+mod records;
+pub mod render;
+mod text;
 
 pub use assembled::TaskLogs;
+pub use cursor::{Cursor, InvalidCursor};
 pub use file::{FileInfo, PublicFile, Section};
+pub use filter::{Filter, InvalidFilter, Level, Pattern, Seen, time};
 pub use list::{Page, TaskSummary};
+pub use records::{Order, Record, Records};
 
 /// What stands in `LOGS_DIR`, for reading.
 #[derive(Clone, Debug)]
@@ -50,6 +63,9 @@ pub enum ReadError {
         #[source]
         source: io::Error,
     },
+    /// What a cursor names is no more: the file was removed, replaced or cut.
+    #[error("the files are not the ones that were read")]
+    Gone,
     /// The files together are larger than one answer may be.
     #[error("the answer would hold {size} bytes, more than {limit}")]
     TooLarge {
@@ -151,6 +167,20 @@ impl Folder {
     /// The body of `GET /tasks/{id}/logs`, checked and measured but not loaded.
     pub fn logs(&self, limit: u64) -> Result<TaskLogs, ReadError> {
         TaskLogs::prepare(self, limit)
+    }
+
+    /// Whether the task has ended, and if so whether well. Its result is written behind everything that came before it.
+    pub fn ended(&self) -> Result<Option<bool>, ReadError> {
+        #[derive(serde::Deserialize)]
+        struct Success {
+            #[serde(default)]
+            success: bool,
+        }
+        let Some(file) = self.open(layout::FINAL_RESULT)? else { return Ok(None) };
+        let len = file.len();
+        let mut text = Vec::new();
+        file.section(0, len).read_to_end(&mut text).map_err(failed("read a file"))?;
+        Ok(Some(serde_json::from_slice::<Success>(&text).is_ok_and(|result| result.success)))
     }
 
     /// Status and times from `metadata.json`; empty when it is not there or not readable as JSON.

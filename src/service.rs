@@ -13,6 +13,7 @@ use std::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    bell::Bell,
     committer::describe,
     config::Config,
     ending::Ending,
@@ -36,6 +37,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 pub struct Service {
     config: Arc<Config>,
     status: Arc<Status>,
+    bell: Arc<Bell>,
     stream: Arc<dyn Stream>,
     host: Arc<PluginHost>,
     recorder: Recorder,
@@ -141,7 +143,8 @@ impl Service {
             Arc::clone(&status),
         )?;
         let sync_failures = SyncFailures::resume(&config.cache_dir, &config.state_dir, recorder.clone());
-        Ok(Self { config: Arc::new(config), status, stream, host, recorder, sync_failures, listener, address })
+        let bell = Arc::default();
+        Ok(Self { config: Arc::new(config), status, bell, stream, host, recorder, sync_failures, listener, address })
     }
 
     /// Where HTTP listens.
@@ -167,6 +170,7 @@ impl Service {
             gaps: Arc::default(),
             host: Arc::clone(&self.host),
             status: Arc::clone(&self.status),
+            bell: Arc::clone(&self.bell),
             metrics: Arc::new(DataPath::new()),
         };
         let owner_stop = Arc::clone(&stop);
@@ -178,6 +182,7 @@ impl Service {
         let parts = HttpParts {
             logs_dir: self.config.logs_dir.clone(),
             status: Arc::clone(&self.status),
+            bell: Arc::clone(&self.bell),
             stream: Arc::clone(&self.stream),
             plugins: Arc::new(Plugins(Arc::clone(&self.host), Arc::clone(&self.config))),
             api_token: self.config.api_token.clone(),

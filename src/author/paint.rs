@@ -6,7 +6,7 @@ use std::{
     io::{self, IsTerminal as _, Write},
 };
 
-use crate::client::terminal;
+use crate::terminal;
 
 /// Colours of a meaning.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

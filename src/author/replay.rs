@@ -268,6 +268,7 @@ fn through(
         gaps: recorded.gaps(),
         host: Arc::clone(&host),
         status: Arc::clone(&status),
+        bell: Arc::default(),
         metrics: Arc::new(DataPath::new()),
     };
     let stop = Ending::default();

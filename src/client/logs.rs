@@ -9,11 +9,9 @@ use std::{
 
 use serde_json::Value;
 
-use super::{Client, ClientError, Target, in_url, terminal, unless_closed};
-use crate::layout;
+use super::{Client, ClientError, Target, in_url, unless_closed};
+use crate::{layout, reader::render, terminal};
 
-/// Characters of a record that are shown; the rest is counted.
-const SHOWN_MAX: usize = 4000;
 /// Bytes of a record that are looked at.
 const RECORD_BYTES_MAX: u64 = 64 << 20;
 /// Between two looks while something comes.
@@ -125,7 +123,9 @@ impl<'a> Tail<'a> {
                 let rest = body.skip_until(b'\n').map_err(ClientError::Broken)?;
                 self.at += rest as u64;
             }
-            print_record(&line, out)?;
+            let mut shown = String::new();
+            render::push_text(&mut shown, &line);
+            out.write_all(shown.as_bytes())?;
             self.at += got as u64;
             new = true;
         }
@@ -152,56 +152,6 @@ impl<'a> Tail<'a> {
 
 fn is_passing(error: &ClientError) -> bool {
     matches!(error, ClientError::Unreachable { .. } | ClientError::Broken(_) | ClientError::Refused { status: 503, .. })
-}
-
-/// `TIME  TYPE  text`; further lines of the text are indented.
-fn print_record(line: &[u8], out: &mut dyn Write) -> Result<(), ClientError> {
-    let Ok(record) = serde_json::from_slice::<Value>(line) else {
-        writeln!(out, "(a record that cannot be shown)")?;
-        return Ok(());
-    };
-    let text = |key: &str| record[key].as_str().unwrap_or("-");
-    let (shown, hidden) = cut(&content(&record));
-    let shown = terminal::plain(&shown);
-    let mut lines = shown.trim_end_matches('\n').split('\n');
-    let (time, kind) = (terminal::one_line(text("timestamp"), 40), terminal::one_line(text("type"), 40));
-    writeln!(out, "{time}  {kind:<11}  {}", lines.next().unwrap_or_default())?;
-    for line in lines {
-        writeln!(out, "    {line}")?;
-    }
-    if hidden > 0 {
-        writeln!(out, "    … {hidden} more characters")?;
-    }
-    Ok(())
-}
-
-/// What a record says, by its type.
-fn content(record: &Value) -> String {
-    let text = |value: &Value| match value {
-        Value::Null => String::new(),
-        Value::String(text) => text.clone(),
-        other => other.to_string(),
-    };
-    let first = |keys: &[&str]| keys.iter().map(|key| text(&record[*key])).find(|text| !text.is_empty());
-    match record["type"].as_str() {
-        Some("tool_call") => {
-            let name = first(&["name", "tool_name"]).unwrap_or_default();
-            format!("{name} {}", first(&["input", "tool_input", "content"]).unwrap_or_default())
-        }
-        Some("tool_result") => {
-            let failed = if record["is_error"] == true { "(error) " } else { "" };
-            format!("{failed}{}", first(&["content"]).unwrap_or_default())
-        }
-        Some("gap") => format!("{}: not written, {}", text(&record["kind"]), text(&record["reason"])),
-        _ => first(&["content", "raw", "raw_output", "error", "data"]).unwrap_or_default(),
-    }
-}
-
-fn cut(text: &str) -> (String, usize) {
-    match text.char_indices().nth(SHOWN_MAX) {
-        None => (text.to_owned(), 0),
-        Some((at, _)) => (text.get(..at).unwrap_or(text).to_owned(), text.chars().count() - SHOWN_MAX),
-    }
 }
 
 fn print_end(result: &Value, out: &mut dyn Write) -> Result<(), ClientError> {

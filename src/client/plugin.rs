@@ -4,7 +4,8 @@ use std::{io::Write, process::ExitCode};
 
 use serde_json::Value;
 
-use super::{Client, ClientError, Target, in_url, table::Table, terminal, unless_closed};
+use super::{Client, ClientError, Target, in_url, table::Table, unless_closed};
+use crate::terminal;
 
 /// What the plugin host says of itself: `GET /plugins`.
 pub(crate) fn plugin_report(target: &Target) -> Result<Value, ClientError> {

@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use super::terminal;
+use crate::terminal;
 
 /// Widest cell, in characters; ids and reasons fit.
 const CELL_MAX: usize = 80;

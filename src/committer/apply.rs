@@ -10,7 +10,7 @@ use std::{
 };
 
 use super::{Committed, Progress, Synced, describe, files::TaskFiles};
-use crate::{ending::Ending, fault, metrics::DataPath, source::Lease, status::Status, window::Window};
+use crate::{bell::Bell, ending::Ending, fault, metrics::DataPath, source::Lease, status::Status, window::Window};
 
 /// Shortest time between two applies.
 const BATCH: Duration = Duration::from_millis(20);
@@ -32,6 +32,8 @@ pub struct Applying {
     pub surplus: Arc<Window>,
     /// How far the files are.
     pub progress: Arc<Progress>,
+    /// Who is told.
+    pub bell: Arc<Bell>,
     /// To say why nothing moves.
     pub status: Arc<Status>,
     /// Counters.
@@ -86,6 +88,8 @@ impl Applying {
                     self.status.set_blocked("files", None);
                     self.window.give(commits.iter().map(|commit| commit.bytes).sum());
                     self.surplus.give(commits.iter().map(|commit| commit.surplus).sum());
+                    let changes = commits.iter().flat_map(|commit| &commit.record.changes);
+                    changes.for_each(|change| self.bell.ring(&change.key));
                     if let Some(last) = commits.last() {
                         self.progress.reached(last.sequence);
                     }

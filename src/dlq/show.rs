@@ -10,10 +10,11 @@ use serde_json::{Map, Value, json};
 use super::{DlqError, for_each};
 use crate::{
     cli::Which,
-    client::{table::Table, terminal},
+    client::table::Table,
     event::{Entry, StreamId},
     route::Envelope,
     source::{Fields, Letter, Letters, Payload},
+    terminal,
 };
 
 /// Rows that are printed at once.

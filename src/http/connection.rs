@@ -44,7 +44,7 @@ pub async fn serve(listener: TcpListener, parts: HttpParts, stop: CancellationTo
     let limits = parts.limits;
     let mut tasks = JoinSet::new();
     tasks.spawn(keep_up(parts.metrics.clone(), stop.clone()));
-    let service = router(parts);
+    let service = router(parts, stop.clone());
     let places = Arc::new(Semaphore::new(limits.connections));
     loop {
         while tasks.try_join_next().is_some() {}

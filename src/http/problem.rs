@@ -60,6 +60,11 @@ impl From<ReadError> for Problem {
     fn from(error: ReadError) -> Self {
         match &error {
             ReadError::Io { .. } => Self::internal("read", &error),
+            ReadError::Gone => Self::new(
+                StatusCode::GONE,
+                "cursor_gone",
+                "What the cursor names is no more: the files were removed, replaced or cut. Begin anew.",
+            ),
             ReadError::TooLarge { size, limit } => Self::new(
                 StatusCode::PAYLOAD_TOO_LARGE,
                 "logs_too_large",

@@ -28,6 +28,7 @@ mod bad_input;
 mod intake;
 mod operation;
 mod reading;
+mod records;
 
 /// A stream that only takes events in and keeps them for the test to look at.
 #[derive(Default)]
@@ -100,6 +101,7 @@ pub(crate) struct Service {
     addr: SocketAddr,
     pub(crate) logs: TempDir,
     pub(crate) status: Arc<Status>,
+    bell: Arc<Bell>,
     pub(crate) stream: Arc<AppendOnly>,
     plugins: Arc<Plugins>,
     stop: CancellationToken,
@@ -133,9 +135,11 @@ impl Service {
         let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
         let addr = listener.local_addr().unwrap();
         let (status, stream, plugins) = (Arc::<Status>::default(), Arc::<AppendOnly>::default(), Arc::default());
+        let bell = Arc::<Bell>::default();
         let parts = HttpParts {
             logs_dir: logs.path().join("tasks"),
             status: Arc::clone(&status),
+            bell: Arc::clone(&bell),
             stream: Arc::<AppendOnly>::clone(&stream),
             plugins: Arc::<Plugins>::clone(&plugins),
             api_token: with.token.map(Secret::new),
@@ -145,7 +149,7 @@ impl Service {
         let stop = CancellationToken::new();
         let served = runtime.spawn(serve(listener, parts, stop.clone()));
         let base = format!("http://{addr}");
-        Self { base, addr, logs, status, stream, plugins, stop, runtime, served: Some(served) }
+        Self { base, addr, logs, status, bell, stream, plugins, stop, runtime, served: Some(served) }
     }
 
     /// Writes a file below `LOGS_DIR`, with the folders above it.
@@ -229,6 +233,22 @@ fn read_answer(connection: &mut TcpStream) -> Answer {
 impl Answer {
     fn text(&self) -> String {
         String::from_utf8(self.body.clone()).unwrap()
+    }
+
+    /// The body without the frames of `Transfer-Encoding: chunked`.
+    #[track_caller]
+    fn unchunked(&self) -> String {
+        assert_eq!(self.header("transfer-encoding"), "chunked", "{self:?}");
+        let (mut text, mut rest) = (Vec::new(), &self.body[..]);
+        loop {
+            let line = rest.windows(2).position(|two| two == b"\r\n").unwrap();
+            let size = usize::from_str_radix(std::str::from_utf8(&rest[..line]).unwrap(), 16).unwrap();
+            if size == 0 {
+                return String::from_utf8(text).unwrap();
+            }
+            text.extend_from_slice(&rest[line + 2..line + 2 + size]);
+            rest = &rest[line + 4 + size..];
+        }
     }
 
     #[track_caller]

@@ -10,12 +10,15 @@ use cap_std::fs::Dir;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::{ReadError, absent, failed};
+use super::{ReadError, absent, failed, lines};
+use crate::event::StreamId;
 
 /// JSONL files up to this many bytes have their records counted in listings; counting reads the file.
 const COUNTED_BYTES_MAX: u64 = 16 << 20;
 /// Bytes looked at in one step when searching the last newline.
 const BLOCK: u64 = 64 << 10;
+/// Bytes at the end of a record that hold its entry's id.
+const RECORD_TAIL: usize = 80;
 
 /// An opened public file with the length that is shown.
 #[derive(Debug)]
@@ -110,6 +113,27 @@ impl PublicFile {
     pub fn part(&self, start: u64, end: u64) -> Result<Section, ReadError> {
         let file = self.file.try_clone().map_err(failed("open a file"))?;
         Ok(Section { file, at: start, end })
+    }
+
+    /// Whether a record ends at this offset: the one of `entry`, if that is given.
+    pub(super) fn has_record_end(&self, offset: u64, entry: Option<StreamId>) -> io::Result<bool> {
+        if offset == 0 || offset > self.len {
+            return Ok(offset == 0);
+        }
+        let mut tail = [0; RECORD_TAIL];
+        let want = usize::try_from(offset).map_or(RECORD_TAIL, |offset| offset.min(RECORD_TAIL));
+        let tail = &mut tail[..want];
+        self.file.read_exact_at(tail, offset - want as u64)?;
+        let Some(line) = tail.strip_suffix(b"\n") else { return Ok(false) };
+        Ok(entry.is_none_or(|entry| lines::id_of(line) == Some(entry)))
+    }
+
+    pub(super) fn inode(&self) -> u64 {
+        self.inode
+    }
+
+    pub(super) fn into_file(self) -> File {
+        self.file
     }
 
     pub(super) fn info(&self) -> Result<FileInfo, ReadError> {

@@ -13,7 +13,7 @@ use crate::{
         diff::changes,
         paint::{Ink, Painter},
     },
-    client::terminal,
+    terminal,
 };
 
 /// Differences of a file that a person is shown; `--json` has more.
