@@ -8,6 +8,7 @@
 //! | `GET /tasks`, `GET /webhooks` | ids, a page at a time: `?after=ID&limit=N` |
 //! | `GET /tasks/{id}/logs` | all standard files in one object; with parameters records, in pages or streamed |
 //! | `GET /tasks/{id}/stream` | records as they come, by server-sent events or lines |
+//! | `GET /tasks/{id}/counts` | how many records there are of each sort, and how many a filter wants |
 //! | `GET /tasks/{id}/files`, `GET /webhooks/{id}/files` | names, sizes, times |
 //! | `GET /tasks/{id}/files/{name}`, `GET /webhooks/{id}/files/{name}` | a file as it stands, with ranges |
 //! | `GET /plugins`, `POST /plugins/{name}/forget` | the plugin host's report; lifting a requirement |
@@ -102,6 +103,8 @@ pub struct Limits {
     pub scans: usize,
     /// Open streams that follow something.
     pub streams: usize,
+    /// Time that one scan for numbers or for a text may take; what was found until then is the answer.
+    pub scan_time: Duration,
     /// A thread of the data path that has work and has not moved for so long makes `/health` answer 503.
     pub standstill: Duration,
 }
@@ -141,6 +144,7 @@ impl Default for Limits {
             logs_body: 256 << 20,
             scans: 8,
             streams: 1536,
+            scan_time: Duration::from_secs(10),
             standstill: Duration::from_secs(30),
         }
     }
@@ -208,6 +212,7 @@ fn router(parts: HttpParts, stop: CancellationToken) -> Router {
         .route("/tasks", get(tasks::list_tasks))
         .route("/tasks/{id}/logs", get(records::logs))
         .route("/tasks/{id}/stream", get(records::stream))
+        .route("/tasks/{id}/counts", get(records::counts))
         .route("/tasks/{id}/files", get(files::list_of_task))
         .route("/tasks/{id}/files/{name}", get(files::of_task))
         .route("/webhooks", get(tasks::list_flows))

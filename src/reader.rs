@@ -13,6 +13,7 @@ use cap_std::{ambient_authority, fs::Dir};
 use crate::{event::Id, layout};
 
 mod assembled;
+mod counts;
 mod cursor;
 mod file;
 mod filter;
@@ -23,6 +24,7 @@ pub mod render;
 mod text;
 
 pub use assembled::TaskLogs;
+pub use counts::Counts;
 pub use cursor::{Cursor, InvalidCursor};
 pub use file::{FileInfo, PublicFile, Section};
 pub use filter::{Filter, InvalidFilter, Level, Pattern, Seen, time};

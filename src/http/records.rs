@@ -4,6 +4,7 @@
 use std::{io, sync::Arc};
 
 use axum::{
+    Json,
     body::{Body, Bytes},
     extract::{Path, Query, State, rejection::PathRejection, rejection::QueryRejection},
     http::{HeaderMap, HeaderName, HeaderValue, header},
@@ -24,7 +25,7 @@ use super::{
 };
 use crate::{
     event::{Id, Key},
-    reader::Shelf,
+    reader::{Counts, Shelf},
 };
 
 /// Records of the past that a stream begins with.
@@ -71,6 +72,17 @@ pub(super) async fn stream(
         _ => return Err(refuse_format()),
     };
     follow(app, task(path)?, asked, format, &headers).await
+}
+
+/// Numbers of a task's records, and of those that a filter wants.
+pub(super) async fn counts(State(app): State<Arc<App>>, path: IdPath, query: Pairs) -> Result<Response, Problem> {
+    let asked = Asked::read(&pairs(query)?, &[&FILTERS], Timestamp::now())?;
+    let id = task(path)?;
+    let counts = app.scan(move |app| {
+        let folder = app.logs.folder(Shelf::Tasks, &id)?.ok_or_else(Problem::task_not_found)?;
+        Ok(Counts::of(&folder, &asked.files, &asked.filter, app.limits.scan_time)?)
+    });
+    Ok(([(header::CACHE_CONTROL, "no-cache")], Json(counts.await?)).into_response())
 }
 
 /// A page, at once or as soon as there is something.
