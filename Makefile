@@ -35,7 +35,7 @@ C_FLAGS := --target=wasm32-wasi -mexec-model=reactor -std=c11 -O2 -Wall -Wextra 
 PYTHON_TOOLS := target/tools/python
 JS_TOOLS := target/tools/js
 
-.PHONY: build setup setup-redis setup-c setup-python setup-js setup-minisign setup-promtool setup-kubernetes setup-strace plugins guests conformance $(CONFORMANCE:%=conformance-%) demo serve test torture fuzz load soak test-task-logger bench bench-crossing lint clean help
+.PHONY: build setup setup-redis setup-c setup-python setup-js setup-minisign setup-promtool setup-kubernetes setup-strace plugins guests conformance $(CONFORMANCE:%=conformance-%) demo serve test torture fuzz load soak test-task-logger bench bench-reading bench-crossing lint clean help
 
 help: ## Show this
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 18
@@ -199,6 +199,9 @@ soak: setup-redis ## Millions of entries over very many tasks, with restarts (EN
 
 bench: setup-redis plugins ## Measure events per second
 	cargo bench $(CARGO_FLAGS) --profile release --bench drain -- $(ARGS)
+
+bench-reading: setup-redis plugins ## Measure what readers and followers get, and what they cost
+	cargo bench $(CARGO_FLAGS) --profile release --bench reading -- $(ARGS)
 
 bench-crossing: plugins ## Measure what a plugin call costs, and `redact` against the same code called natively
 	cargo build $(CARGO_FLAGS) --profile plugin --target $(PLUGIN_TARGET) -p conformance-rust --example pass

@@ -10,11 +10,7 @@
     reason = "a benchmark prints, and ends where it cannot go on"
 )]
 
-use std::{
-    collections::HashMap,
-    path::{Path, PathBuf},
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use redis::{Connection, Value};
 
@@ -25,13 +21,15 @@ mod it {
 }
 mod load;
 mod native;
+#[allow(dead_code, reason = "the other benchmark uses more of it")]
 mod process;
+mod stage;
 
 use it::redis_server::RedisServer;
 use load::Load;
 use process::Service;
+use stage::{STREAM, plugins_dir, position};
 
-const STREAM: &str = "task_events";
 const ROUNDS: usize = 3;
 
 /// A kind of run.
@@ -152,7 +150,7 @@ fn drain(
     let _: Value = redis::cmd("XGROUP").arg("DESTROY").arg(STREAM).arg("task-logger").query(control).unwrap();
     let plugins = plugins_dir(dir.path(), run.plugins);
     let server_cpu = process::cpu_of(server.pid());
-    let mut service = Service::start(&server.url(), dir.path(), &plugins, run.batch);
+    let mut service = Service::start(Some(&server.url()), dir.path(), &plugins, run.batch);
     let deadline = Instant::now() + Duration::from_secs(300);
     let (mut first, mut seen) = (None, (Instant::now(), 0));
     loop {
@@ -195,33 +193,4 @@ fn ids_of(reply: &Value) -> Vec<&[u8]> {
 fn id_of(entry: &Value) -> Option<&[u8]> {
     let Value::Array(entry) = entry else { return None };
     if let Some(Value::BulkString(id)) = entry.first() { Some(id) } else { None }
-}
-
-/// The published position and the entries read up to it.
-fn position(control: &mut Connection) -> (String, u64) {
-    let groups: redis::RedisResult<Vec<HashMap<String, Value>>> =
-        redis::cmd("XINFO").arg("GROUPS").arg(STREAM).query(control);
-    let ours = |group: &HashMap<String, Value>| group.get("name") == Some(&Value::BulkString(b"task-logger".to_vec()));
-    let Some(group) = groups.ok().and_then(|groups| groups.into_iter().find(ours)) else { return Default::default() };
-    let read = |name: &str| group.get(name).cloned().unwrap_or(Value::Nil);
-    let id = redis::from_redis_value::<String>(read("last-delivered-id")).unwrap_or_default();
-    (id, redis::from_redis_value::<u64>(read("entries-read")).unwrap_or(0))
-}
-
-/// A folder with these plugins and their sidecars.
-fn plugins_dir(dir: &Path, names: &[&str]) -> PathBuf {
-    let built = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/plugins");
-    let plugins = dir.join("plugins");
-    std::fs::create_dir(&plugins).unwrap();
-    for name in names {
-        for suffix in ["wasm", "toml"] {
-            let file = format!("{name}.{suffix}");
-            match std::fs::copy(built.join(&file), plugins.join(&file)) {
-                Ok(_) => {}
-                Err(error) if suffix == "wasm" => panic!("{file}: {error}; `make plugins` builds it"),
-                Err(_) => {}
-            }
-        }
-    }
-    plugins
 }

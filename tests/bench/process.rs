@@ -26,8 +26,8 @@ pub(crate) fn verify(redis_url: &str, dir: &Path) {
 }
 
 impl Service {
-    /// Starts it on a Redis server; compiled plugins are kept between runs.
-    pub(crate) fn start(redis_url: &str, dir: &Path, plugins: &Path, batch: Option<&str>) -> Self {
+    /// Starts it on a Redis server, or on a stream of its own; compiled plugins are kept between runs.
+    pub(crate) fn start(redis_url: Option<&str>, dir: &Path, plugins: &Path, batch: Option<&str>) -> Self {
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let log = dir.join("service.log");
         let target = Path::new(env!("CARGO_TARGET_TMPDIR"));
@@ -35,7 +35,6 @@ impl Service {
         command
             .arg("serve")
             .env_clear()
-            .env("REDIS_URL", redis_url)
             .env("LOGS_DIR", dir.join("logs"))
             .env("STREAM_DIR", dir.join("stream"))
             .env("CACHE_DIR", target.join("bench-cache"))
@@ -44,10 +43,49 @@ impl Service {
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(fs::File::create(&log).unwrap());
+        if let Some(url) = redis_url {
+            command.env("REDIS_URL", url);
+        }
         if let Some(batch) = batch {
             command.env("MAX_BATCH_SIZE", batch);
         }
         Self { child: command.spawn().unwrap(), log, port }
+    }
+
+    /// Where it listens.
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Its process.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Waits until it serves logs.
+    pub(crate) fn wait_ready(&self) {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while ureq::get(format!("http://127.0.0.1:{}/ready", self.port)).call().is_err() {
+            assert!(Instant::now() < deadline, "not ready\n{}", self.log());
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// Resident memory now.
+    pub(crate) fn rss_kib(&self) -> u64 {
+        self.of_status("VmRSS:")
+    }
+
+    /// Bytes that it has read, from files and sockets.
+    pub(crate) fn bytes_read(&self) -> u64 {
+        let io = fs::read_to_string(format!("/proc/{}/io", self.child.id())).unwrap();
+        io.lines().find_map(|line| line.strip_prefix("rchar: ")).unwrap().parse().unwrap()
+    }
+
+    fn of_status(&self, name: &str) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status.lines().find(|line| line.starts_with(name)).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse().unwrap()
     }
 
     /// What it logged.
@@ -100,9 +138,7 @@ impl Service {
 
     /// Peak of resident memory.
     pub(crate) fn peak_rss_mib(&self) -> u64 {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
-        let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
-        line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() / 1024
+        self.of_status("VmHWM:") / 1024
     }
 
     /// CPU time by thread name, in microseconds per event.
