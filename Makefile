@@ -171,7 +171,7 @@ serve: build ## Run the service with the bundled plugins and your own in data/pl
 
 test: ## Run all tests
 	@$(started); $(MAKE) --no-print-directory setup-redis setup-minisign setup-strace setup-promtool setup-kubernetes plugins guests conformance; \
-	REQUIRE_REDIS=1 REQUIRE_MINISIGN=1 REQUIRE_STRACE=1 REQUIRE_PROMTOOL=1 REQUIRE_KUBERNETES=1 REQUIRE_GUESTS=1 cargo test $(CARGO_FLAGS) --release --workspace $(FAILPOINTS) -- $(ARGS); \
+	REQUIRE_REDIS=1 REQUIRE_MINISIGN=1 REQUIRE_STRACE=1 REQUIRE_PROMTOOL=1 REQUIRE_KUBERNETES=1 REQUIRE_GUESTS=1 REQUIRE_PYTHON=1 cargo test $(CARGO_FLAGS) --release --workspace $(FAILPOINTS) -- $(ARGS); \
 	$(finished)
 
 # How long, and how many tests side by side: they wait more than they work.

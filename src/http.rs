@@ -10,7 +10,8 @@
 //! | `GET /tasks/{id}/stream` | records as they come, by server-sent events or lines |
 //! | `GET /tasks/{id}/counts` | how many records there are of each sort, and how many a filter wants |
 //! | `GET /tasks/{id}/files`, `GET /webhooks/{id}/files` | names, sizes, times |
-//! | `GET /tasks/{id}/files/{name}`, `GET /webhooks/{id}/files/{name}` | a file as it stands, with ranges |
+//! | `GET /tasks/{id}/files/{name}`, `GET /webhooks/{id}/files/{name}` | a file as it stands, with ranges; live ones too |
+//! | `GET /tasks/{id}/archive` | all files in one: `?format=tar.gz`, `tar.zst` or `zip` |
 //! | `GET /plugins`, `POST /plugins/{name}/forget` | the plugin host's report; lifting a requirement |
 //! | `POST /events` | appends to the stream, answers the ids |
 //!
@@ -28,12 +29,15 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{bell::Bell, config::Secret, metrics::Recorder, reader::Logs, source::Stream, status::Status};
 
+mod archive;
 mod body;
+mod conditions;
 mod connection;
 mod events;
 mod files;
 mod follow;
 mod guard;
+mod live;
 mod manners;
 mod operations;
 mod problem;
@@ -105,6 +109,8 @@ pub struct Limits {
     pub streams: usize,
     /// Time that one scan for numbers or for a text may take; what was found until then is the answer.
     pub scan_time: Duration,
+    /// Archives that are being made at the same time: each has its files open, and a compressor.
+    pub archives: usize,
     /// A thread of the data path that has work and has not moved for so long makes `/health` answer 503.
     pub standstill: Duration,
 }
@@ -124,6 +130,8 @@ struct App {
     bell: Arc<Bell>,
     streams: Arc<Semaphore>,
     followers: follow::Followers,
+    archives: Arc<Semaphore>,
+    /// What follows a task ends when this is cancelled.
     stop: CancellationToken,
 }
 
@@ -145,6 +153,7 @@ impl Default for Limits {
             scans: 8,
             streams: 1536,
             scan_time: Duration::from_secs(10),
+            archives: 16,
             standstill: Duration::from_secs(30),
         }
     }
@@ -200,8 +209,9 @@ fn router(parts: HttpParts, stop: CancellationToken) -> Router {
         bell: parts.bell,
         streams: Arc::new(Semaphore::new(parts.limits.streams)),
         followers: follow::Followers::default(),
-        stop,
+        archives: Arc::new(Semaphore::new(parts.limits.archives)),
         limits: parts.limits,
+        stop,
     });
     let routes = Router::new()
         .route("/health", get(operations::health))
@@ -215,6 +225,7 @@ fn router(parts: HttpParts, stop: CancellationToken) -> Router {
         .route("/tasks/{id}/counts", get(records::counts))
         .route("/tasks/{id}/files", get(files::list_of_task))
         .route("/tasks/{id}/files/{name}", get(files::of_task))
+        .route("/tasks/{id}/archive", get(archive::of_task))
         .route("/webhooks", get(tasks::list_flows))
         .route("/webhooks/{id}/files", get(files::list_of_flow))
         .route("/webhooks/{id}/files/{name}", get(files::of_flow))

@@ -12,22 +12,26 @@ use cap_std::{ambient_authority, fs::Dir};
 
 use crate::{event::Id, layout};
 
+mod archive;
 mod assembled;
 mod counts;
 mod cursor;
 mod file;
 mod filter;
 mod lines;
+mod growing;
 mod list;
 mod records;
 pub mod render;
 mod text;
 
+pub use archive::{Archive, Format};
 pub use assembled::TaskLogs;
 pub use counts::Counts;
 pub use cursor::{Cursor, InvalidCursor};
 pub use file::{FileInfo, PublicFile, Section};
 pub use filter::{Filter, InvalidFilter, Level, Pattern, Seen, time};
+pub use growing::{Growing, Grown};
 pub use list::{Page, TaskSummary};
 pub use records::{Order, Record, Records};
 
@@ -97,17 +101,7 @@ impl Logs {
     /// A task's or flow's folder, if there is one.
     pub fn folder(&self, shelf: Shelf, id: &Id) -> Result<Option<Folder>, ReadError> {
         let Some(shelf) = self.shelf(shelf)? else { return Ok(None) };
-        let name = id.dir_name();
-        // A link is no folder that the write side made.
-        match shelf.symlink_metadata(&*name) {
-            Ok(found) if found.is_dir() => {}
-            Ok(_) => return Ok(None),
-            Err(error) => return absent(error, "look at a folder"),
-        }
-        match shelf.open_dir(&*name) {
-            Ok(dir) => Ok(Some(Folder { dir })),
-            Err(error) => absent(error, "open a folder"),
-        }
+        Ok(open_folder(&shelf, &id.dir_name())?.map(|dir| Folder { dir }))
     }
 
     fn root(&self) -> Result<Option<Dir>, ReadError> {
@@ -121,10 +115,7 @@ impl Logs {
         let Some(root) = self.root()? else { return Ok(None) };
         match shelf {
             Shelf::Tasks => Ok(Some(root)),
-            Shelf::Flows => match root.open_dir(layout::WEBHOOKS_DIR) {
-                Ok(flows) => Ok(Some(flows)),
-                Err(error) => absent(error, "open the folder of webhook flows"),
-            },
+            Shelf::Flows => open_folder(&root, layout::WEBHOOKS_DIR),
         }
     }
 }
@@ -143,15 +134,23 @@ impl Folder {
     /// Every public file, by name.
     pub fn files(&self) -> Result<Vec<FileInfo>, ReadError> {
         let mut files = Vec::new();
-        for entry in self.dir.entries().map_err(failed("list a folder"))? {
-            let name = entry.map_err(failed("list a folder"))?.file_name();
-            let Some(name) = name.to_str() else { continue };
-            if let Some(file) = self.open(name)? {
+        for name in self.names()? {
+            if let Some(file) = self.open(&name)? {
                 files.push(file.info()?);
             }
         }
-        files.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(files)
+    }
+
+    /// The names that a public file may have, of what is there, in order.
+    fn names(&self) -> Result<Vec<String>, ReadError> {
+        let mut names = Vec::new();
+        for entry in self.dir.entries().map_err(failed("list a folder"))? {
+            let name = entry.map_err(failed("list a folder"))?.file_name();
+            names.extend(name.to_str().filter(|name| layout::is_public_file(name)).map(str::to_owned));
+        }
+        names.sort();
+        Ok(names)
     }
 
     /// Bytes of all public files.
@@ -188,6 +187,19 @@ impl Folder {
     /// Status and times from `metadata.json`; empty when it is not there or not readable as JSON.
     pub fn summary(&self, id: &Id) -> Result<TaskSummary, ReadError> {
         TaskSummary::read(self, id)
+    }
+}
+
+/// A folder, if there is one of that name: a link is none that the write side made.
+fn open_folder(above: &Dir, name: &str) -> Result<Option<Dir>, ReadError> {
+    match above.symlink_metadata(name) {
+        Ok(found) if found.is_dir() => {}
+        Ok(_) => return Ok(None),
+        Err(error) => return absent(error, "look at a folder"),
+    }
+    match above.open_dir(name) {
+        Ok(dir) => Ok(Some(dir)),
+        Err(error) => absent(error, "open a folder"),
     }
 }
 

@@ -14,7 +14,7 @@ use axum::{
 use http_body::{Frame, SizeHint};
 use http_body_util::BodyExt;
 use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore},
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc},
     task::JoinHandle,
     time::{Instant, timeout, timeout_at},
 };
@@ -37,6 +37,16 @@ enum State {
     Reading(JoinHandle<(Source, io::Result<Vec<u8>>)>),
     Ended,
 }
+
+/// A body of unknown length that is fed from elsewhere, a piece ahead. It ends only when its feed says so: a feed that is dropped
+/// breaks the connection, so that a client never takes a part for the whole.
+struct Fed {
+    pieces: mpsc::Receiver<Option<Bytes>>,
+    ended: bool,
+}
+
+/// Where a [`fed`] body comes from.
+pub(super) struct Feed(mpsc::Sender<Option<Bytes>>);
 
 /// A received request body, and its share of the bytes that may be in flight.
 pub(super) struct Received {
@@ -97,6 +107,61 @@ fn read_piece(mut source: Source, want: usize) -> (Source, io::Result<Vec<u8>>) 
     let mut piece = Vec::with_capacity(want);
     let read = (&mut source).take(want as u64).read_to_end(&mut piece);
     (source, read.map(|_| piece))
+}
+
+// === impl Fed ===
+
+/// A body and what feeds it.
+pub(super) fn fed() -> (Feed, Body) {
+    let (feed, pieces) = mpsc::channel(1);
+    (Feed(feed), Body::new(Fed { pieces, ended: false }))
+}
+
+impl http_body::Body for Fed {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
+        if self.ended {
+            return Poll::Ready(None);
+        }
+        let piece = std::task::ready!(self.pieces.poll_recv(cx));
+        self.ended = !matches!(piece, Some(Some(_)));
+        Poll::Ready(match piece {
+            Some(Some(piece)) => Some(Ok(Frame::data(piece))),
+            Some(None) => None,
+            None => Some(Err(io::ErrorKind::UnexpectedEof.into())),
+        })
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.ended
+    }
+}
+
+// === impl Feed ===
+
+impl Feed {
+    /// Gives a piece as soon as there is room for it; `false`: the client is gone.
+    pub(super) async fn piece(&self, piece: Bytes) -> bool {
+        self.0.send(Some(piece)).await.is_ok()
+    }
+
+    /// Says that there is no more.
+    pub(super) async fn end(&self) {
+        // Nobody waits for the end when the client is gone.
+        drop(self.0.send(None).await);
+    }
+
+    /// Whether the client is gone.
+    pub(super) fn is_gone(&self) -> bool {
+        self.0.is_closed()
+    }
+
+    /// Returns when the client is gone.
+    pub(super) async fn gone(&self) {
+        self.0.closed().await;
+    }
 }
 
 // === impl Received ===

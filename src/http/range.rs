@@ -1,4 +1,4 @@
-//! The `Range` header of RFC 9110, for one range of bytes. What it lets a server ignore (other units, several ranges,
+//! The `Range` header of RFC 9110, for one range of bytes, and its use for what still grows (RFC 8673). What it lets a server ignore (other units, several ranges,
 //! malformed ones) is ignored: the client gets the whole file.
 
 /// What a range asks for of a file of known length.
@@ -31,6 +31,32 @@ pub(crate) fn wanted(value: &str, len: u64) -> Wanted {
         },
         _ => Wanted::All,
     }
+}
+
+/// Last positions from here on are far beyond every file: a client that names one wants what is still to come (RFC 8673). It is the
+/// value of that document's examples; 9007199254740991 is another that clients name.
+const FAR: u64 = 999_999_999_999;
+
+/// The first and the last position of a live range.
+pub(crate) fn live(value: &str) -> Option<(u64, u64)> {
+    let (first, last) = positions(value)?;
+    last.filter(|last| *last >= FAR).map(|last| (first, last))
+}
+
+/// Whether a range has no end.
+pub(crate) fn is_open_ended(value: &str) -> bool {
+    positions(value).is_some_and(|(_, last)| last.is_none())
+}
+
+fn positions(value: &str) -> Option<(u64, Option<u64>)> {
+    let (unit, range) = value.split_once('=')?;
+    let (first, last) = range.trim().split_once('-')?;
+    if !unit.trim().eq_ignore_ascii_case("bytes") || first.is_empty() {
+        return None;
+    }
+    // Of numbers beyond `u64` none is a place in a file, and none can be said back to the client.
+    let exact = |text: &str| number(text).filter(|number| number.is_none_or(|number| number < u64::MAX));
+    Some((exact(first)??, exact(last)?))
 }
 
 /// `None`: no number. `Some(None)`: empty. A number beyond `u64` is beyond every file.
@@ -70,6 +96,19 @@ mod tests {
         ] {
             assert_eq!(wanted(value, 10), expected, "{value}");
         }
+        assert_eq!(live("bytes=5-9007199254740991"), Some((5, 9_007_199_254_740_991)));
+        assert_eq!(live("Bytes=0-999999999999"), Some((0, FAR)));
+        for bounded in [
+            "bytes=5-",
+            "bytes=5-10",
+            "bytes=-9007199254740991",
+            "bytes=0-99999999999999999999",
+            "x=0-9007199254740991",
+        ] {
+            assert_eq!(live(bounded), None, "{bounded}");
+        }
+        assert!(is_open_ended("bytes=5-"));
+        assert!(!is_open_ended("bytes=5-6") && !is_open_ended("bytes=-5") && !is_open_ended("bytes=-"));
         assert_eq!(wanted("bytes=0-", 0), Unsatisfiable);
         assert_eq!(wanted("bytes=-5", 0), Unsatisfiable);
     }

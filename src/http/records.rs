@@ -35,7 +35,7 @@ const UNBUFFERED: HeaderName = HeaderName::from_static("x-accel-buffering");
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
 pub(super) type Pairs = Result<Query<Vec<(String, String)>>, QueryRejection>;
-type IdPath = Result<Path<String>, PathRejection>;
+pub(super) type IdPath = Result<Path<String>, PathRejection>;
 
 pub(super) async fn logs(
     State(app): State<Arc<App>>,
@@ -208,11 +208,11 @@ fn headed(format: Format, body: Body) -> Response {
     response
 }
 
-fn pairs(query: Pairs) -> Result<Vec<(String, String)>, Problem> {
+pub(super) fn pairs(query: Pairs) -> Result<Vec<(String, String)>, Problem> {
     let malformed = |_| Problem::bad_request("bad_query", "The query is malformed.");
     query.map(|Query(pairs)| pairs).map_err(malformed)
 }
 
-fn task(path: IdPath) -> Result<Id, Problem> {
+pub(super) fn task(path: IdPath) -> Result<Id, Problem> {
     path.ok().and_then(|Path(id)| Id::parse(&id).ok()).ok_or_else(Problem::task_not_found)
 }

@@ -24,7 +24,9 @@ use crate::{
     source::{Backlog, Fields, Letters, OwnRequest, Owned, SourceError},
 };
 
+mod archive;
 mod bad_input;
+mod files;
 mod intake;
 mod operation;
 mod reading;
@@ -226,8 +228,26 @@ fn read_answer(connection: &mut TcpStream) -> Answer {
     let mut lines = head.lines();
     let status = lines.next().unwrap().split(' ').nth(1).unwrap().parse().unwrap();
     let headers = lines.filter_map(|line| line.split_once(": "));
-    let headers = headers.map(|(name, value)| (name.to_lowercase(), value.to_owned())).collect();
-    Answer { status, headers, body: all[head_end + 4..].to_vec() }
+    let headers: BTreeMap<_, _> = headers.map(|(name, value)| (name.to_lowercase(), value.to_owned())).collect();
+    let body = &all[head_end + 4..];
+    let chunked = headers.get("transfer-encoding").is_some_and(|value| value == "chunked");
+    let body = if chunked && !body.is_empty() { joined(body) } else { body.to_vec() };
+    Answer { status, headers, body }
+}
+
+/// The pieces of a body of unknown length, which must have a proper end.
+#[track_caller]
+fn joined(mut chunks: &[u8]) -> Vec<u8> {
+    let mut body = Vec::new();
+    loop {
+        let end = chunks.windows(2).position(|two| two == b"\r\n").expect("the body broke");
+        let length = usize::from_str_radix(std::str::from_utf8(&chunks[..end]).unwrap(), 16).unwrap();
+        if length == 0 {
+            return body;
+        }
+        body.extend_from_slice(&chunks[end + 2..][..length]);
+        chunks = &chunks[end + 2 + length + 2..];
+    }
 }
 
 impl Answer {

@@ -111,8 +111,12 @@ impl PublicFile {
 
     /// The same, with the file kept.
     pub fn part(&self, start: u64, end: u64) -> Result<Section, ReadError> {
-        let file = self.file.try_clone().map_err(failed("open a file"))?;
-        Ok(Section { file, at: start, end })
+        Ok(Section { file: self.handle()?, at: start, end })
+    }
+
+    /// Another handle of it.
+    pub(super) fn handle(&self) -> Result<File, ReadError> {
+        self.file.try_clone().map_err(failed("open a file"))
     }
 
     /// Whether a record ends at this offset: the one of `entry`, if that is given.
@@ -164,19 +168,24 @@ fn is_jsonl(name: &str) -> bool {
 
 /// The length up to and with the last newline.
 fn last_newline(file: &File, len: u64) -> io::Result<u64> {
+    Ok(newline_between(file, 0, len)?.unwrap_or(0))
+}
+
+/// Where the last newline between two places ends.
+pub(super) fn newline_between(file: &File, start: u64, len: u64) -> io::Result<Option<u64>> {
     let mut end = len;
     let mut block = Vec::new();
-    while end > 0 {
+    while end > start {
         // Almost always the last byte is it.
-        let want = if end == len { 1 } else { BLOCK.min(end) };
+        let want = if end == len { 1 } else { BLOCK.min(end - start) };
         block.resize(usize::try_from(want).unwrap_or(1), 0);
         file.read_exact_at(&mut block, end - want)?;
         if let Some(at) = block.iter().rposition(|byte| *byte == b'\n') {
-            return Ok(end - want + at as u64 + 1);
+            return Ok(Some(end - want + at as u64 + 1));
         }
         end -= want;
     }
-    Ok(0)
+    Ok(None)
 }
 
 // === impl Section ===

@@ -153,6 +153,7 @@ fn a_folder_that_is_a_link_is_no_task() {
 #[test]
 fn files_come_raw_in_whole_or_in_ranges() {
     let service = Service::start();
+    service.write("t1/04-final-result.json", "{}");
     service.write("t1/03-agent-output.jsonl", "0123456789\n{\"torn");
     let path = "/tasks/t1/files/03-agent-output.jsonl";
     let whole = service.get(path);
