@@ -71,6 +71,14 @@ pub struct Config {
     pub retain: Rules,
     /// `API_TOKEN`.
     pub api_token: Option<Secret>,
+    /// `API_TOKENS_FILE`.
+    pub api_tokens: Option<PathBuf>,
+    /// `ALLOWED_HOSTS`, in lower case.
+    pub allowed_hosts: Vec<String>,
+    /// `CORS_ORIGINS`.
+    pub cors_origins: Vec<String>,
+    /// `CLIENT_STREAMS`.
+    pub client_streams: usize,
     /// `TASK_LOGGER_URL`: the running service, for commands that ask it; without a slash at its end.
     pub url: Option<String>,
     /// `SHUTDOWN_GRACE`.
@@ -126,7 +134,7 @@ impl Config {
     /// What is allowed but should be known at start.
     pub fn warnings(&self) -> Vec<String> {
         let mut warnings = Vec::new();
-        if self.api_token.is_none() && !self.host.is_loopback() {
+        if self.api_token.is_none() && self.api_tokens.is_none() && !self.host.is_loopback() {
             warnings.push(format!("HOST={} without API_TOKEN: everybody who reaches it reads all logs", self.host));
         }
         if self.fsync == Fsync::Never {

@@ -27,12 +27,14 @@ use axum::{
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
-use crate::{bell::Bell, config::Secret, metrics::Recorder, reader::Logs, source::Stream, status::Status};
+use crate::{bell::Bell, metrics::Recorder, reader::Logs, source::Stream, status::Status};
 
 mod archive;
 mod body;
+mod clients;
 mod conditions;
 mod connection;
+mod encoding;
 mod events;
 mod files;
 mod follow;
@@ -50,6 +52,7 @@ mod tasks;
 use problem::Problem;
 
 pub use connection::serve;
+pub use guard::Access;
 
 /// The plugin host as this module sees it.
 pub trait PluginView: Send + Sync {
@@ -72,8 +75,8 @@ pub struct HttpParts {
     pub stream: Arc<dyn Stream>,
     /// The plugin host.
     pub plugins: Arc<dyn PluginView>,
-    /// `API_TOKEN`: asked for by everything but `/health` and `/ready`.
-    pub api_token: Option<Secret>,
+    /// Whom HTTP serves.
+    pub access: Access,
     /// The recorder behind `GET /metrics`.
     pub metrics: Recorder,
     /// Bounds; [`Limits::default`] outside tests.
@@ -109,6 +112,10 @@ pub struct Limits {
     pub streams: usize,
     /// Time that one scan for numbers or for a text may take; what was found until then is the answer.
     pub scan_time: Duration,
+    /// Answers of unknown length that one client may have open.
+    pub client_streams: usize,
+    /// Of `scans`, what one client may have.
+    pub client_scans: usize,
     /// Archives that are being made at the same time: each has its files open, and a compressor.
     pub archives: usize,
     /// A thread of the data path that has work and has not moved for so long makes `/health` answer 503.
@@ -124,6 +131,7 @@ struct App {
     plugins: Arc<dyn PluginView>,
     metrics: Recorder,
     guard: guard::Guard,
+    clients: clients::Clients,
     limits: Limits,
     body_bytes: Arc<Semaphore>,
     scans: Arc<Semaphore>,
@@ -153,6 +161,8 @@ impl Default for Limits {
             scans: 8,
             streams: 1536,
             scan_time: Duration::from_secs(10),
+            client_streams: 256,
+            client_scans: 4,
             archives: 16,
             standstill: Duration::from_secs(30),
         }
@@ -180,12 +190,14 @@ impl App {
         self: &Arc<Self>,
         work: impl FnOnce(&Self) -> Result<T, Problem> + Send + 'static,
     ) -> Result<T, Problem> {
+        // First among the client's own, so that one client does not keep others waiting.
+        let own = clients::scan().await;
         let place = Arc::clone(&self.scans).acquire_owned().await;
         let place = place.map_err(|error| Problem::internal("wait", &error))?;
         self.blocking(move |app| {
             let done = work(app);
             // Freed by the thread itself: a client that goes away does not end the work.
-            drop(place);
+            drop((place, own));
             done
         })
         .await
@@ -203,7 +215,8 @@ fn router(parts: HttpParts, stop: CancellationToken) -> Router {
         stream: parts.stream,
         plugins: parts.plugins,
         metrics: parts.metrics,
-        guard: guard::Guard::new(parts.api_token.as_ref()),
+        guard: guard::Guard::new(parts.access),
+        clients: clients::Clients::new(parts.limits.client_streams, parts.limits.client_scans),
         body_bytes: Arc::new(Semaphore::new(parts.limits.events_in_flight)),
         scans: Arc::new(Semaphore::new(parts.limits.scans)),
         bell: parts.bell,

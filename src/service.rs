@@ -18,7 +18,7 @@ use crate::{
     config::Config,
     ending::Ending,
     folder,
-    http::{self, HttpParts, Limits, PluginView},
+    http::{self, Access, HttpParts, Limits, PluginView},
     metrics::{self, DataPath, Recorder, SyncFailures},
     owner::Owner,
     plugin::{CompileLimits, HostConfig, PluginError, PluginHost},
@@ -28,6 +28,7 @@ use crate::{
         redis::{RedisConfig, RedisStream},
     },
     status::{BacklogView, Status},
+    tokens::{Tokens, TokensError},
 };
 
 /// How often the stream is asked how much it holds, and the metrics are kept up.
@@ -42,6 +43,7 @@ pub struct Service {
     host: Arc<PluginHost>,
     recorder: Recorder,
     sync_failures: SyncFailures,
+    access: Access,
     listener: TcpListener,
     address: SocketAddr,
 }
@@ -85,6 +87,9 @@ pub enum ServiceError {
     /// Plugins cannot run.
     #[error("cannot start the plugin host")]
     Plugins(#[from] PluginError),
+    /// The tokens cannot be read.
+    #[error("API_TOKENS_FILE cannot be used")]
+    Tokens(#[from] TokensError),
     /// Metrics cannot be kept.
     #[error("cannot keep metrics")]
     Metrics(#[from] metrics::MetricsError),
@@ -144,7 +149,25 @@ impl Service {
         )?;
         let sync_failures = SyncFailures::resume(&config.cache_dir, &config.state_dir, recorder.clone());
         let bell = Arc::default();
-        Ok(Self { config: Arc::new(config), status, bell, stream, host, recorder, sync_failures, listener, address })
+        let tokens = Tokens::new(config.api_token.as_ref(), config.api_tokens.as_deref())?;
+        let named = address.ip().is_loopback() || !config.allowed_hosts.is_empty();
+        let access = Access {
+            tokens: Arc::new(tokens),
+            hosts: named.then(|| config.allowed_hosts.clone()),
+            origins: config.cors_origins.clone(),
+        };
+        Ok(Self {
+            access,
+            config: Arc::new(config),
+            status,
+            bell,
+            stream,
+            host,
+            recorder,
+            sync_failures,
+            listener,
+            address,
+        })
     }
 
     /// Where HTTP listens.
@@ -185,9 +208,9 @@ impl Service {
             bell: Arc::clone(&self.bell),
             stream: Arc::clone(&self.stream),
             plugins: Arc::new(Plugins(Arc::clone(&self.host), Arc::clone(&self.config))),
-            api_token: self.config.api_token.clone(),
+            access: self.access.clone(),
             metrics: self.recorder.clone(),
-            limits: Limits::default(),
+            limits: Limits { client_streams: self.config.client_streams, ..Limits::default() },
         };
         let (listener, stop) = (self.listener.try_clone(), stop.clone());
         thread("http", failed, move || {

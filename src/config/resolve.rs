@@ -15,7 +15,7 @@ use super::{
     table::{self, Kind, Setting, Unset},
     values,
 };
-use crate::{layout, retention::Rules, source::LetterPolicy, trust::TrustedKeys};
+use crate::{layout, retention::Rules, source::LetterPolicy, tokens::Tokens, trust::TrustedKeys};
 
 /// Largest file that a secret is read from, in bytes.
 const SECRET_FILE_MAX: u64 = 64 * 1024;
@@ -73,8 +73,16 @@ pub fn resolve(input: &Input) -> Result<Config, Invalid> {
     let port = u16::try_from(take.number("PORT").unwrap_or_default()).unwrap_or_default();
     let log_level = take.or("LOG_LEVEL", values::level, tracing::Level::INFO);
     let api_token = take.optional("API_TOKEN", values::token).map(Secret::new);
-    let open = IpAddr::V4(if api_token.is_some() { Ipv4Addr::UNSPECIFIED } else { Ipv4Addr::LOCALHOST });
+    let api_tokens = take.tokens_file();
+    let open = IpAddr::V4(if api_token.is_some() || api_tokens.is_some() {
+        Ipv4Addr::UNSPECIFIED
+    } else {
+        Ipv4Addr::LOCALHOST
+    });
     let host = take.or("HOST", values::host, open);
+    let allowed_hosts = take.or("ALLOWED_HOSTS", values::hosts, Vec::new());
+    let cors_origins = take.or("CORS_ORIGINS", values::origins, Vec::new());
+    let client_streams = take.number("CLIENT_STREAMS").map_or(1, to_usize);
     let plugins_dirs = take.or("PLUGINS_DIR", values::paths, Vec::new());
     let required = take.or("REQUIRED_PLUGINS", values::names, Required::Redactors);
     let trusted_keys = take.trusted_keys();
@@ -128,6 +136,10 @@ pub fn resolve(input: &Input) -> Result<Config, Invalid> {
         trim,
         retain,
         api_token,
+        api_tokens,
+        allowed_hosts,
+        cors_origins,
+        client_streams,
         url,
         shutdown_grace,
         plugin_memory_max,
@@ -299,6 +311,17 @@ impl Taking<'_> {
             }
         }
         TrustedKeys::default()
+    }
+
+    /// The file's content is checked here, with everything else, and read where it is used.
+    fn tokens_file(&mut self) -> Option<PathBuf> {
+        const NAME: &str = "API_TOKENS_FILE";
+        let path = self.optional(NAME, values::path)?;
+        if let Err(error) = Tokens::new(None, Some(&path)) {
+            let rule = table::find(NAME).map(|setting| setting.kind.rule()).unwrap_or_default();
+            self.refuse(NAME, path.display().to_string(), format!("{rule}; it {error}"));
+        }
+        Some(path)
     }
 
     fn number(&mut self, name: &'static str) -> Option<u64> {

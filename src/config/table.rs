@@ -59,6 +59,12 @@ pub enum Kind {
     Room,
     /// `none`, or manifest names split by commas.
     Names,
+    /// A file with a token and its scopes a line.
+    Tokens,
+    /// Names of hosts split by commas.
+    Hosts,
+    /// Origins split by commas.
+    Origins,
     /// minisign public keys and files that hold some, split by commas.
     Keys,
 }
@@ -105,10 +111,39 @@ pub const SETTINGS: &[Setting] = &[
     setting(
         "HOST",
         Kind::Host,
-        Unset::Means("`127.0.0.1`; with `API_TOKEN` set `0.0.0.0`"),
+        Unset::Means("`127.0.0.1`; with `API_TOKEN` or `API_TOKENS_FILE` set `0.0.0.0`"),
         "Address that HTTP listens on",
     ),
-    setting("API_TOKEN", Kind::Secret, Unset::Means("no token"), "Bearer token that HTTP asks for"),
+    setting(
+        "API_TOKEN",
+        Kind::Secret,
+        Unset::Means("no token"),
+        "Bearer token that HTTP asks for; good for everything",
+    ),
+    setting(
+        "API_TOKENS_FILE",
+        Kind::Tokens,
+        Unset::Means("no tokens"),
+        "Further tokens, each with its scopes; read again when it changes",
+    ),
+    setting(
+        "ALLOWED_HOSTS",
+        Kind::Hosts,
+        Unset::Means("any; on a loopback `HOST` none"),
+        "Names under which HTTP may be asked, besides addresses and localhost",
+    ),
+    setting(
+        "CORS_ORIGINS",
+        Kind::Origins,
+        Unset::Means("none"),
+        "Origins whose pages may use the service in a browser",
+    ),
+    setting(
+        "CLIENT_STREAMS",
+        Kind::Number(1, 1_000_000),
+        Unset::Is("256"),
+        "Streams that one client may have open; behind a proxy all its users are one client",
+    ),
     setting(
         "PLUGINS_DIR",
         Kind::Paths,
@@ -280,6 +315,9 @@ impl Kind {
                 size(ROOM.0)
             ),
             Self::Names => "expected none, or names like `redact` ([a-z][a-z0-9-]{0,39}) split by commas".into(),
+            Self::Tokens => "expected a file of lines `NAME SCOPE[,SCOPE] TOKEN`, or `sha256:HEX` in place of the token; scopes are read, ingest, admin".into(),
+            Self::Hosts => "expected names of hosts without port, split by commas".into(),
+            Self::Origins => "expected origins like https://logs.example, split by commas".into(),
             Self::Keys => "expected minisign public keys (RW…) or files that hold some, split by commas".into(),
         }
     }
@@ -301,6 +339,9 @@ impl Kind {
             Self::Fsync => "WHEN",
             Self::Payload | Self::Trim => "WHAT",
             Self::Names => "NAMES",
+            Self::Tokens => "FILE",
+            Self::Hosts => "HOSTS",
+            Self::Origins => "ORIGINS",
             Self::Keys => "KEYS",
         }
     }

@@ -41,8 +41,10 @@ fn every_setting_has_a_rule_that_holds() {
             Kind::Secret => "two words",
             Kind::RedisUrl => "localhost:6379",
             Kind::HttpUrl => "ftp://host",
-            // Any text names a folder.
-            Kind::Path => continue,
+            // Any text names a folder, or a file that holds no tokens.
+            Kind::Path | Kind::Tokens => continue,
+            Kind::Hosts => "host:80",
+            Kind::Origins => "logs.example",
             Kind::Paths => "::",
             Kind::Host => "example",
             Kind::Number(..) => "-1",
@@ -185,6 +187,31 @@ fn the_host_is_open_only_with_a_token_or_when_given() {
     assert_eq!(open.service_url(), "http://127.0.0.1:8090");
     assert_eq!(config(&[("HOST", "::"), ("PORT", "1")]).service_url(), "http://[::1]:1");
     assert_eq!(config(&[("TASK_LOGGER_URL", "http://logs:8090/")]).service_url(), "http://logs:8090");
+}
+
+#[test]
+fn whom_http_serves_is_read() {
+    let temp = tempfile::tempdir().unwrap();
+    let path = temp.path().join("tokens");
+    std::fs::write(&path, "page read s3cret-token\nci SECRET\n").unwrap();
+    let text = problems(&[("API_TOKENS_FILE", path.to_str().unwrap())]);
+    assert!(text.starts_with("API_TOKENS_FILE=") && text.contains("it line 2 ") && !text.contains("SECRET"), "{text}");
+    assert!(problems(&[("API_TOKENS_FILE", "/nonexistent/tokens")]).ends_with("it cannot be read"));
+    std::fs::write(&path, "page read s3cret-token\n").unwrap();
+    let good = config(&[("API_TOKENS_FILE", path.to_str().unwrap())]);
+    assert_eq!((good.api_tokens, good.host.to_string().as_str()), (Some(path), "0.0.0.0"));
+    assert!(good.api_token.is_none() && config(&[]).api_tokens.is_none());
+
+    let hosts = config(&[("ALLOWED_HOSTS", "Logs.Example., a-b , ")]).allowed_hosts;
+    assert_eq!(hosts, ["logs.example", "a-b"]);
+    let origins = config(&[("CORS_ORIGINS", "https://logs.example, http://localhost:3000")]).cors_origins;
+    assert_eq!(origins, ["https://logs.example", "http://localhost:3000"]);
+    for bad in
+        ["*", "null", "https://logs.example/", "https://logs.example:443", "HTTPS://x", "https://X", "https://u@x", ","]
+    {
+        assert!(problems(&[("CORS_ORIGINS", bad)]).contains("CORS_ORIGINS="), "{bad}");
+    }
+    assert_eq!((config(&[]).client_streams, config(&[("CLIENT_STREAMS", "9")]).client_streams), (256, 9));
 }
 
 #[test]

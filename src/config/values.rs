@@ -180,6 +180,29 @@ pub(super) fn names(text: &str) -> Option<Required> {
     (!names.is_empty()).then_some(Required::List(names))
 }
 
+/// Host names, in lower case.
+pub(super) fn hosts(text: &str) -> Option<Vec<String>> {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_');
+    list(text, |host| host.bytes().all(plain).then(|| host.trim_end_matches('.').to_ascii_lowercase()))
+}
+
+/// Origins as browsers send them: scheme, host, and a port that is not the scheme's own.
+pub(super) fn origins(text: &str) -> Option<Vec<String>> {
+    list(text, |origin| {
+        let rest = origin.strip_prefix("https://").or_else(|| origin.strip_prefix("http://"))?;
+        let authority: axum::http::uri::Authority = rest.parse().ok()?;
+        let own = if origin.starts_with("https:") { 443 } else { 80 };
+        let as_sent = authority.port_u16() != Some(own) && !rest.contains('@') && rest == rest.to_ascii_lowercase();
+        as_sent.then(|| origin.to_owned())
+    })
+}
+
+fn list(text: &str, read: impl Fn(&str) -> Option<String>) -> Option<Vec<String>> {
+    let items = text.split(',').map(str::trim).filter(|item| !item.is_empty());
+    let items: Vec<String> = items.map(read).collect::<Option<_>>()?;
+    (!items.is_empty() && items.iter().all(|item| !item.is_empty())).then_some(items)
+}
+
 fn split_unit(text: &str) -> (&str, &str) {
     text.split_at(text.bytes().take_while(u8::is_ascii_digit).count())
 }

@@ -13,6 +13,8 @@ use std::{
 
 use axum::Router;
 use hyper::{
+    Request,
+    body::Incoming,
     server::conn::http1,
     service::{Service, service_fn},
 };
@@ -20,6 +22,7 @@ use hyper_util::{
     rt::{TokioIo, TokioTimer},
     service::TowerToHyperService,
 };
+use socket2::{SockRef, TcpKeepalive};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpListener, TcpStream},
@@ -29,13 +32,16 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{HttpParts, Limits, router};
-use crate::metrics::Recorder;
+use super::{HttpParts, Limits, clients::Peer, router};
+use crate::{metrics::Recorder, status::Status, tokens::Tokens};
 
 /// Pause after an accept that failed for want of something (descriptors, memory).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Between two upkeeps of the metrics.
 const UPKEEP: Duration = Duration::from_secs(5);
+/// Silence after which a client is asked whether it is there, the time between two such questions, and how many get no answer.
+const PROBE: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(10));
+const PROBES: u32 = 3;
 /// Bytes of a request's head.
 const HEAD_BYTES_MAX: usize = 64 << 10;
 
@@ -43,7 +49,8 @@ const HEAD_BYTES_MAX: usize = 64 << 10;
 pub async fn serve(listener: TcpListener, parts: HttpParts, stop: CancellationToken) -> io::Result<()> {
     let limits = parts.limits;
     let mut tasks = JoinSet::new();
-    tasks.spawn(keep_up(parts.metrics.clone(), stop.clone()));
+    let (tokens, status) = (Arc::clone(&parts.access.tokens), Arc::clone(&parts.status));
+    tasks.spawn(keep_up(parts.metrics.clone(), tokens, status, stop.clone()));
     let service = router(parts, stop.clone());
     let places = Arc::new(Semaphore::new(limits.connections));
     loop {
@@ -59,8 +66,9 @@ pub async fn serve(listener: TcpListener, parts: HttpParts, stop: CancellationTo
             accepted = listener.accept() => accepted,
         };
         match accepted {
-            Ok((stream, _)) => {
-                let connection = connection(stream, service.clone(), limits, stop.clone());
+            Ok((stream, peer)) => {
+                let peer = Peer(peer.ip());
+                let connection = connection(stream, peer, service.clone(), limits, stop.clone());
                 tasks.spawn(async move {
                     connection.await;
                     drop(place);
@@ -86,17 +94,18 @@ pub async fn serve(listener: TcpListener, parts: HttpParts, stop: CancellationTo
     Ok(())
 }
 
-async fn connection(stream: TcpStream, service: Router, limits: Limits, stop: CancellationToken) {
-    if let Err(error) = stream.set_nodelay(true) {
-        tracing::debug!(%error, "cannot set TCP_NODELAY");
+async fn connection(stream: TcpStream, peer: Peer, service: Router, limits: Limits, stop: CancellationToken) {
+    if let Err(error) = stream.set_nodelay(true).and_then(|()| probe(&stream)) {
+        tracing::debug!(%error, "cannot set the options of a connection");
     }
     let stream = TokioIo::new(Unstuck { stream, limit: limits.write_stall, stalled: None });
     let asked = Arc::new(AtomicBool::new(false));
     let service = TowerToHyperService::new(service);
     let service = service_fn({
         let asked = Arc::clone(&asked);
-        move |request| {
+        move |mut request: Request<Incoming>| {
             asked.store(true, Ordering::Relaxed);
+            request.extensions_mut().insert(peer);
             service.call(request)
         }
     });
@@ -125,13 +134,32 @@ async fn connection(stream: TcpStream, service: Router, limits: Limits, stop: Ca
     }
 }
 
-async fn keep_up(metrics: Recorder, stop: CancellationToken) {
+/// Lets the kernel ask a silent client whether it is there: one that waits for logs sends nothing itself.
+fn probe(stream: &TcpStream) -> io::Result<()> {
+    let probe = TcpKeepalive::new().with_time(PROBE.0).with_interval(PROBE.1).with_retries(PROBES);
+    SockRef::from(stream).set_tcp_keepalive(&probe)
+}
+
+/// What has to be done now and then.
+async fn keep_up(metrics: Recorder, tokens: Arc<Tokens>, status: Arc<Status>, stop: CancellationToken) {
     let mut tick = interval(UPKEEP);
     loop {
         tokio::select! {
             biased;
             () = stop.cancelled() => return,
             _ = tick.tick() => metrics.upkeep(),
+        }
+        let tokens = Arc::clone(&tokens);
+        match tokio::task::spawn_blocking(move || tokens.refresh()).await {
+            Ok(Ok(true)) => {
+                tracing::info!("API_TOKENS_FILE was read again");
+                status.set_notice("tokens", None);
+            }
+            Ok(Err(error)) => {
+                tracing::error!(%error, "API_TOKENS_FILE cannot be used: its last good state holds");
+                status.set_notice("tokens", Some(format!("API_TOKENS_FILE {error}: its last good state holds")));
+            }
+            Ok(Ok(false)) | Err(_) => {}
         }
     }
 }

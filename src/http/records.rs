@@ -30,8 +30,6 @@ use crate::{
 
 /// Records of the past that a stream begins with.
 pub(super) const HISTORY: u64 = 1000;
-/// Proxies that would collect an answer before they pass it on are told not to.
-const UNBUFFERED: HeaderName = HeaderName::from_static("x-accel-buffering");
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
 pub(super) type Pairs = Result<Query<Vec<(String, String)>>, QueryRejection>;
@@ -203,8 +201,9 @@ fn headed(format: Format, body: Body) -> Response {
     let mut response = body.into_response();
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(format.media_type()));
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache, no-transform"));
-    headers.insert(UNBUFFERED, HeaderValue::from_static("no"));
+    // Events are never compressed, by proxies neither; what else is here is not held back by our own compression.
+    let cache = if format == Format::Sse { "no-cache, no-transform" } else { "no-cache" };
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static(cache));
     response
 }
 

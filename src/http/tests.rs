@@ -19,15 +19,18 @@ use tokio_util::sync::CancellationToken;
 
 use super::*;
 use crate::{
+    config::Secret,
     event::StreamId,
     metrics,
     source::{Backlog, Fields, Letters, OwnRequest, Owned, SourceError},
+    tokens::Tokens,
 };
 
 mod archive;
 mod bad_input;
 mod files;
 mod intake;
+mod manners;
 mod operation;
 mod reading;
 mod records;
@@ -115,6 +118,9 @@ pub(crate) struct Service {
 #[derive(Default)]
 pub(crate) struct With {
     pub(crate) token: Option<&'static str>,
+    pub(crate) tokens: Option<PathBuf>,
+    pub(crate) hosts: Option<&'static [&'static str]>,
+    pub(crate) origins: &'static [&'static str],
     pub(crate) limits: Limits,
 }
 
@@ -124,6 +130,28 @@ struct Answer {
     status: u16,
     headers: BTreeMap<String, String>,
     body: Vec<u8>,
+}
+
+/// What a service is made of, and what the test holds of it.
+#[expect(clippy::type_complexity, reason = "taken apart at once")]
+fn parts(with: &With, logs: &Path) -> (HttpParts, Arc<Status>, Arc<Bell>, Arc<AppendOnly>, Arc<Plugins>) {
+    let (status, stream, plugins) = (Arc::<Status>::default(), Arc::<AppendOnly>::default(), Arc::default());
+    let bell = Arc::<Bell>::default();
+    let parts = HttpParts {
+        logs_dir: logs.join("tasks"),
+        status: Arc::clone(&status),
+        bell: Arc::clone(&bell),
+        stream: Arc::<AppendOnly>::clone(&stream),
+        plugins: Arc::<Plugins>::clone(&plugins),
+        access: Access {
+            tokens: Arc::new(Tokens::new(with.token.map(Secret::new).as_ref(), with.tokens.as_deref()).unwrap()),
+            hosts: with.hosts.map(|hosts| hosts.iter().map(|host| (*host).to_owned()).collect()),
+            origins: with.origins.iter().map(|origin| (*origin).to_owned()).collect(),
+        },
+        metrics: metrics::install().unwrap(),
+        limits: with.limits,
+    };
+    (parts, status, bell, stream, plugins)
 }
 
 impl Service {
@@ -136,18 +164,7 @@ impl Service {
         let logs = tempfile::tempdir().unwrap();
         let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
         let addr = listener.local_addr().unwrap();
-        let (status, stream, plugins) = (Arc::<Status>::default(), Arc::<AppendOnly>::default(), Arc::default());
-        let bell = Arc::<Bell>::default();
-        let parts = HttpParts {
-            logs_dir: logs.path().join("tasks"),
-            status: Arc::clone(&status),
-            bell: Arc::clone(&bell),
-            stream: Arc::<AppendOnly>::clone(&stream),
-            plugins: Arc::<Plugins>::clone(&plugins),
-            api_token: with.token.map(Secret::new),
-            metrics: metrics::install().unwrap(),
-            limits: with.limits,
-        };
+        let (parts, status, bell, stream, plugins) = parts(&with, logs.path());
         let stop = CancellationToken::new();
         let served = runtime.spawn(serve(listener, parts, stop.clone()));
         let base = format!("http://{addr}");
@@ -255,20 +272,11 @@ impl Answer {
         String::from_utf8(self.body.clone()).unwrap()
     }
 
-    /// The body without the frames of `Transfer-Encoding: chunked`.
+    /// The text of a body of unknown length.
     #[track_caller]
     fn unchunked(&self) -> String {
         assert_eq!(self.header("transfer-encoding"), "chunked", "{self:?}");
-        let (mut text, mut rest) = (Vec::new(), &self.body[..]);
-        loop {
-            let line = rest.windows(2).position(|two| two == b"\r\n").unwrap();
-            let size = usize::from_str_radix(std::str::from_utf8(&rest[..line]).unwrap(), 16).unwrap();
-            if size == 0 {
-                return String::from_utf8(text).unwrap();
-            }
-            text.extend_from_slice(&rest[line + 2..line + 2 + size]);
-            rest = &rest[line + 4 + size..];
-        }
+        self.text()
     }
 
     #[track_caller]

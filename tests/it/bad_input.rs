@@ -116,7 +116,7 @@ fn raw(node: &Node, request: &[u8]) -> u16 {
 fn over_http(node: &Node) -> Vec<(&'static str, String)> {
     let file = "/tasks/c06/files/03-agent-output.jsonl";
     let request = |line: &str, more: &str| {
-        let head = format!("{line} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{more}\r\n");
+        let head = format!("{line} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{more}\r\n");
         format!("HTTP {}", raw(node, head.as_bytes()))
     };
     let get = format!("GET {file}");
@@ -132,8 +132,8 @@ fn over_http(node: &Node) -> Vec<(&'static str, String)> {
                 status => format!("HTTP {status} after {seconds} s"),
             }
         };
-        let head = scope.spawn(move || timed(b"GET /health HTTP/1.1\r\nHost: x\r\n"));
-        let body = b"POST /events HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 100\r\n\r\n{";
+        let head = scope.spawn(move || timed(b"GET /health HTTP/1.1\r\nHost: localhost\r\n"));
+        let body = b"POST /events HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: 100\r\n\r\n{";
         (timed(body), head.join().unwrap())
     });
     let huge = format!("Content-Length: {}\r\n", 1_u64 << 30);

@@ -75,7 +75,7 @@ fn an_open_answer_does_not_outlive_the_grace_period() {
         rig.logs().join("t/03-agent-output.jsonl").metadata().is_ok_and(|file| file.len() > 24 << 20)
     });
     let mut slow = TcpStream::connect(node.url().trim_start_matches("http://")).unwrap();
-    slow.write_all(b"GET /tasks/t/files/03-agent-output.jsonl HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+    slow.write_all(b"GET /tasks/t/files/03-agent-output.jsonl HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
     let mut first = [0; 4096];
     assert!(slow.read(&mut first).unwrap() > 0);
     node.ask_to_end();
