@@ -148,7 +148,7 @@ struct App {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            connections: 2048,
+            connections: connections_max(),
             head_time: Duration::from_secs(15),
             body_idle: Duration::from_secs(15),
             body_time: Duration::from_secs(120),
@@ -159,7 +159,7 @@ impl Default for Limits {
             events: 100_000,
             logs_body: 256 << 20,
             scans: 8,
-            streams: 1536,
+            streams: connections_max() / 4 * 3,
             scan_time: Duration::from_secs(10),
             client_streams: 256,
             client_scans: 4,
@@ -167,6 +167,13 @@ impl Default for Limits {
             standstill: Duration::from_secs(30),
         }
     }
+}
+
+/// So many that people who follow tasks do not stand in each other's way, and that task files keep their half of what the process
+/// may open.
+fn connections_max() -> usize {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(65_536);
+    usize::try_from(limit / 2).unwrap_or(usize::MAX).saturating_sub(64).clamp(64, 2048)
 }
 
 // === impl App ===
