@@ -248,6 +248,7 @@ fn drain(
     let rate = load.events as f64 / begin.elapsed().as_secs_f64();
     service.wait_applied();
     let memory = service.peak_rss_mib();
+    println!("    CPU µs/event {}", service.cpu_by_stage(load.events));
     stop.store(true, Ordering::Relaxed);
     reading.join().unwrap();
     service.stop();
