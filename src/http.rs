@@ -12,6 +12,7 @@
 //! | `GET /tasks/{id}/files`, `GET /webhooks/{id}/files` | names, sizes, times |
 //! | `GET /tasks/{id}/files/{name}`, `GET /webhooks/{id}/files/{name}` | a file as it stands, with ranges; live ones too |
 //! | `GET /tasks/{id}/archive` | all files in one: `?format=tar.gz`, `tar.zst` or `zip` |
+//! | `GET /` | the page for people; its files are under `/page` |
 //! | `GET /plugins`, `POST /plugins/{name}/forget` | the plugin host's report; lifting a requirement |
 //! | `POST /events` | appends to the stream, answers the ids |
 //!
@@ -42,6 +43,7 @@ mod guard;
 mod live;
 mod manners;
 mod operations;
+mod page;
 mod problem;
 mod query;
 mod range;
@@ -250,6 +252,7 @@ fn router(parts: HttpParts, stop: CancellationToken) -> Router {
         .route("/webhooks/{id}/files", get(files::list_of_flow))
         .route("/webhooks/{id}/files/{name}", get(files::of_flow))
         .route("/events", post(events::append))
+        .merge(page::routes())
         .fallback(manners::no_such_route)
         .method_not_allowed_fallback(manners::wrong_method)
         .with_state(Arc::clone(&app));

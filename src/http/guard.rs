@@ -10,7 +10,7 @@ use crate::tokens::{Scope, Token, Tokens};
 /// Whom HTTP serves.
 #[derive(Clone, Debug)]
 pub struct Access {
-    /// Whose tokens are asked for, by everything but `/health` and `/ready`.
+    /// Whose tokens are asked for, by everything but `/health`, `/ready` and the page's own files.
     pub tokens: Arc<Tokens>,
     /// Names in `Host` under which the service may be asked, besides addresses and `localhost`; `None`: any.
     pub hosts: Option<Vec<String>>,
@@ -43,7 +43,7 @@ impl Guard {
             let detail = "Requests that a page of another origin makes are refused.";
             return Err(Problem::new(StatusCode::FORBIDDEN, "cross_origin", detail));
         }
-        if self.0.tokens.is_open() || matches!(uri.path(), "/health" | "/ready") {
+        if self.0.tokens.is_open() || matches!(uri.path(), "/health" | "/ready") || is_page(method, uri.path()) {
             return Ok(None);
         }
         let Some(given) = headers.get(header::AUTHORIZATION).and_then(bearer) else {
@@ -98,6 +98,11 @@ fn unauthorized(detail: &'static str) -> Problem {
     Problem::new(StatusCode::UNAUTHORIZED, "unauthorized", detail).with(header::WWW_AUTHENTICATE, ask)
 }
 
+/// The page's own files, which hold nothing of anybody: the page asks for the token with which it asks for data.
+fn is_page(method: &Method, path: &str) -> bool {
+    (method == Method::GET || method == Method::HEAD) && (path == "/" || path.starts_with("/page/"))
+}
+
 fn bearer(value: &HeaderValue) -> Option<&[u8]> {
     let (scheme, token) = value.as_bytes().split_at_checked("Bearer ".len())?;
     scheme.eq_ignore_ascii_case(b"Bearer ").then(|| token.trim_ascii())
@@ -134,13 +139,16 @@ mod tests {
     }
 
     #[test]
-    fn a_token_guards_everything_but_health_and_ready() {
+    fn a_token_guards_everything_but_health_ready_and_the_page() {
         let with = guard(Some("s3cret"), None, &[]);
         let check = |path: &'static str, pairs: &[_]| {
             with.check(&Method::GET, &Uri::from_static(path), &headers(pairs)).is_ok()
         };
-        assert!(check("/health", &[]) && check("/ready", &[]));
-        for path in ["/", "/tasks", "/metrics", "/nothing", "/health/", "/ready/x"] {
+        for path in ["/health", "/ready", "/", "/page/app.js"] {
+            assert!(check(path, &[]), "{path}");
+        }
+        assert!(with.check(&Method::POST, &Uri::from_static("/"), &headers(&[])).is_err());
+        for path in ["/page", "/tasks", "/metrics", "/nothing", "/health/", "/ready/x"] {
             assert!(!check(path, &[]), "{path}");
             assert!(check(path, &[("authorization", "bearer s3cret")]), "{path}");
         }

@@ -32,6 +32,7 @@ mod files;
 mod intake;
 mod manners;
 mod operation;
+mod page;
 mod reading;
 mod records;
 

@@ -24,9 +24,9 @@ export function taskRow(task, isNew = false) {
     took,
     el('span', { class: 'cell number tokens-cell', title: tokens ? `${number(task.input_tokens ?? 0)} in, ${number(task.output_tokens ?? 0)} out` : null, text: tokens ? short(tokens) : '' }),
     el('span', { class: 'cell number cost-cell', text: money(task.cost_usd) }),
+    el('span', { class: 'cell number redacted-cell', text: task.redactions > 0 ? short(task.redactions) : '' }),
     el('span', { class: 'cell number errors-cell' },
-      task.errors > 0 ? el('span', { class: 'errors', title: `${number(task.errors)} failed` }, icon('cross'), number(task.errors), el('span', { class: 'off-screen', text: ' errors' })) : null,
-      task.redactions > 0 ? el('span', { class: 'redactions', title: `${number(task.redactions)} redactions`, text: `▮${short(task.redactions)}` }) : null));
+      task.errors > 0 ? el('span', { class: 'errors', title: `${number(task.errors)} failed` }, icon('cross'), number(task.errors), el('span', { class: 'off-screen', text: ' errors' })) : null));
   const isRunning = mood(status) === 'run' && !Number.isFinite(completed);
   row.tick = () => {
     when.textContent = ago(begun);

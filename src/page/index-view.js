@@ -50,7 +50,7 @@ export class IndexView {
     this.#pill.hidden = true;
     this.#scroller = el('div', { class: 'index-scroll' },
       el('div', { class: 'index-head' }, el('div', { class: 'index-title' }, el('h1', { text: 'Tasks' }), this.#total), this.#status, this.#facets),
-      el('div', { class: 'list-head', 'aria-hidden': 'true' }, ['', 'Task', 'Agent', 'Started', 'Duration', 'Tokens', 'Cost', 'Errors'].map((name) => el('span', { text: name }))),
+      el('div', { class: 'list-head', 'aria-hidden': 'true' }, ['', 'Task', 'Agent', 'Started', 'Duration', 'Tokens', 'Cost', 'Redacted', 'Errors'].map((name) => el('span', { text: name }))),
       this.#list, this.#message, this.#more);
     this.element = el('div', { class: 'index' }, this.#scroller, this.#pill);
     this.#watch = new IntersectionObserver(([entry]) => { if (entry.isIntersecting) this.#loadMore(); }, { root: this.#scroller, rootMargin: '600px' });
@@ -194,7 +194,7 @@ export class IndexView {
       names.map((name) => segment(name, name[0].toUpperCase() + line(name.slice(1), 30), known.status?.[name], this.#filter.status.includes(name), () => this.#set({ status: this.#filter.status.includes(name) ? this.#filter.status.filter((each) => each !== name) : [name] }))),
       button({ class: 'segment', 'aria-pressed': String(this.#filter.errors), data: { name: 'errors' }, on: { click: () => this.#set({ errors: !this.#filter.errors }) } }, icon('cross'), 'With errors'));
     const select = (name, label, options, value) => {
-      const box = el('select', { 'aria-label': label, data: { name }, class: value ? 'chosen' : '' }, options.map(([value, text]) => el('option', { value, text })));
+      const box = el('select', { 'aria-label': label, data: { name }, class: value && value !== '-created' ? 'chosen' : '' }, options.map(([value, text]) => el('option', { value, text })));
       box.value = value;
       box.addEventListener('change', () => this.#set({ [name]: FACETS.some(([facet]) => facet === name) ? (box.value ? [box.value] : []) : box.value }));
       return box;

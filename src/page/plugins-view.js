@@ -65,7 +65,7 @@ export class PluginsView {
         el('li', { class: 'chain-end', text: 'events' }),
         chain.map((name) => {
           const plugin = list.find((each) => each.name === name) ?? {};
-          return el('li', { class: `chain-link${plugin.role === 'redactor' ? ' is-redactor' : ''}` }, el('span', { class: 'chain-name', text: line(String(name), 40) }), el('span', { class: 'muted small', text: plugin.role ?? '' }));
+          return el('li', { class: `chain-link${plugin.role === 'redactor' ? ' is-redactor' : ''}` }, el('span', { class: 'chain-name', text: line(String(name), 40) }), el('span', { class: 'muted small', text: plugin.role === 'redactor' ? 'redactor' : '' }));
         }),
         el('li', { class: 'chain-end', text: 'files' })),
       el('div', { class: 'cards' }, list.map((plugin) => card(plugin, report))),

@@ -102,7 +102,7 @@ export function input(of) {
 }
 
 // What of a tool's arguments tells best what it does, the best first.
-const TELLING = ['command', 'cmd', 'file_path', 'path', 'notebook_path', 'pattern', 'query', 'url', 'description', 'prompt', 'skill', 'name', 'id'];
+const TELLING = ['command', 'cmd', 'file_path', 'notebook_path', 'pattern', 'path', 'query', 'url', 'description', 'prompt', 'skill', 'name', 'id'];
 
 /** The arguments of a call in one line. */
 export function summary(of) {
@@ -111,8 +111,8 @@ export function summary(of) {
   if (Array.isArray(given.todos)) return `${given.todos.length} to-dos`;
   const names = TELLING.filter((name) => typeof given[name] === 'string' && given[name] !== '');
   if (names.length > 0) {
-    const rest = names[0] === 'pattern' && names.includes('path') ? ` in ${given.path}` : names[0] === 'path' && given.pattern ? `: ${given.pattern}` : '';
-    return line(given[names[0]] + rest);
+    const place = names[0] === 'pattern' && typeof given.path === 'string' && given.path !== '' ? ` in ${given.path}` : '';
+    return line(given[names[0]] + place);
   }
   const members = Object.entries(given).filter(([, value]) => value !== null && value !== '');
   return line(members.slice(0, 4).map(([name, value]) => `${name}=${typeof value === 'string' ? value : JSON.stringify(value)}`).join('  '));

@@ -84,7 +84,7 @@ function figuresOf(task, live) {
     turns: first(row.turns, task?.final_result?.num_turns, usage.num_turns, live.turns || NaN),
     cost: first(row.cost_usd, metrics.cost_usd, usage.cost_usd),
     calls: first(row.tool_calls, usage.tool_calls, live.calls),
-    errors: first(row.errors, usage.tool_errors, live.errors),
+    errors: Math.max(first(row.errors, 0), live.errors),
     redactions: Math.max(first(row.redactions, 0), live.redactions),
     tokens: known ? `${short(tokensIn)} in · ${short(tokensOut)} out` : '',
     tokensTitle: [known && `${many(tokensIn, 'token')} in, ${number(tokensOut)} out`, Number.isFinite(cached) && `${number(cached)} read from the cache`, Number.isFinite(written) && `${number(written)} written to the cache`].filter(Boolean).join('\n'),

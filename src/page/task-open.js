@@ -26,6 +26,7 @@ export class TaskOpen {
   mark;
   inContext;
   copyLink;
+  itemOf;
   #id;
   #changed;
   #open = new Map();
@@ -91,8 +92,6 @@ export class TaskOpen {
     else this.#wide.delete(name);
     this.#changed(record.records ? record : this.itemOf(record));
   }
-
-  itemOf = (record) => record;
 
   /** A record as it stands in its file, when it was fetched. */
   whole(record) {

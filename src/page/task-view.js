@@ -1,91 +1,89 @@
-// A task: it puts together what stands around the conversation, and answers what the reader does.
+// A task: it puts together what stands around the conversation, and what is loaded of it.
 
-import { Problem, curl, download, json, request, taskPath } from './api.js';
-import { begins, failed } from './conversation.js';
+import { Problem, curl, download, taskPath } from './api.js';
+import { begins } from './conversation.js';
 import { button, copy, el, fill, toast } from './dom.js';
-import { duration, many, number, time } from './format.js';
+import { number, time } from './format.js';
 import { estimate, row } from './items.js';
-import { fragment, marked, note, params, url } from './route.js';
 import { preference, remember } from './preferences.js';
+import { fragment, marked, url } from './route.js';
 import { TaskBar } from './task-bar.js';
 import { Live, fillDetails } from './task-details.js';
-import { Hits, highlight } from './task-find.js';
+import { TaskEdges } from './task-edges.js';
+import { TaskFacts } from './task-facts.js';
+import { TaskFinder } from './task-finder.js';
 import { TaskHead, titleOf } from './task-head.js';
 import { TaskOpen } from './task-open.js';
-import { TaskWindow } from './task-window.js';
+import { TaskReader, keyOf } from './task-reader.js';
+import { PAGE, TaskWindow } from './task-window.js';
 import { Timeline } from './timeline.js';
-import { typesOf } from './record.js';
 import { line } from './text.js';
 import { VirtualList } from './virtual-list.js';
 
-/** Records whole again are fetched without being asked for up to this size. */
+/** Between two looks at the figures of a task that runs. */
 const REFRESH = 10_000;
 /** Items this near to an end of what is loaded make more be loaded. */
 const NEAR = 40;
+/** Records that `Load all` stops at. */
+const ALL_MAX = 110_000;
 
 export class TaskView {
   element;
   title = '';
   #id;
-  #task = null;
-  #counts = null;
-  #usage = null;
-  #errors = [];
+  #facts;
   #live = new Live();
   #window = null;
   #list;
   #scroller;
-  #host;
-  #bar;
+  #host = el('div', { class: 'conversation', role: 'feed', 'aria-label': 'Conversation', 'aria-busy': 'true' });
+  #message = el('div', { class: 'empty' });
+  #details = el('aside', { class: 'details', 'aria-label': 'Details of the task' });
   #head = new TaskHead();
   #timeline;
-  #details;
+  #bar;
   #pill;
   #open;
-  #current = null;
-  #marks = null;
-  #hits = null;
+  #reader;
+  #finder;
+  /** Items that came since the reader left the end. */
   #fresh = 0;
-  #filter;
-  #edges = {};
-  #message;
+  #edges;
   #timer = 0;
-  #stop = new AbortController();
+  #soon = 0;
   #heard;
 
   /** `heard({title, status})` hears what the task is called and how it stands. */
   constructor(id, heard) {
-    this.#id = id;
-    this.#heard = heard;
-    this.#filter = filterOf(params());
+    [this.#id, this.#heard] = [id, heard];
+    this.#facts = new TaskFacts(id);
     this.#timeline = new Timeline((target) => this.#goTo(target));
     this.#bar = new TaskBar({
-      find: (text, isRegex) => this.#find(text, isRegex),
+      find: (text, isRegex) => this.#finder.find(text, isRegex),
       step: (by) => this.step(by),
-      only: () => this.#setFilter({ only: !this.#filter.only }),
-      filter: (change) => this.#setFilter(change),
+      only: () => this.#filter({ only: !this.#facts.filter.only }),
+      filter: (change) => this.#filter(change),
       follow: () => this.toggleFollow(),
       clock: () => this.#setClock(),
       details: () => this.toggleDetails(),
       download: (format) => this.#download(format),
-      curl: () => copy(curl(taskPath(id, 'logs'), { format: 'ndjson', ...this.#params() }), 'Command'),
+      curl: () => copy(curl(taskPath(id, 'logs'), { format: 'ndjson', ...this.#facts.params() }), 'Command'),
     }, this.#timeline.element);
-    this.#host = el('div', { class: 'conversation', role: 'feed', 'aria-label': 'Conversation', 'aria-busy': 'true' });
-    this.#message = el('div', { class: 'empty' });
     this.#scroller = el('div', { class: 'task-scroll', tabindex: -1 }, this.#head.element, this.#bar.element, this.#host, this.#message);
-    this.#details = el('aside', { class: 'details', 'aria-label': 'Details of the task' });
     this.#pill = button({ class: 'pill', on: { click: () => this.toEnd() } });
     this.#pill.hidden = true;
+    this.#message.hidden = true;
     this.element = el('div', { class: 'task' }, el('div', { class: 'task-main' }, this.#scroller, this.#pill), this.#details);
     if (preference('details', 'shown') === 'hidden') this.element.classList.add('without-details');
     this.#open = new TaskOpen(id, {
       clock: preference('clock', 'since'),
       changed: (item) => this.#list.changed(item),
-      mark: (item, isRange) => this.#mark(item, isRange),
-      inContext: (item) => this.#inContext(item),
+      itemOf: (record) => this.#window.conversation.byKey.get(record.key) ?? record,
+      mark: (item, isRange) => this.#reader.mark(item, isRange),
+      inContext: (item) => this.#finder.inContext(item),
       copyLink: (item) => copy(location.origin + url({ task: id }, fragment(item.records[0].cursor)), 'Link'),
-      isCurrent: (item) => item === this.#current,
-      isMarked: (item) => this.#isMarked(item),
+      isCurrent: (item) => item === this.#reader.current,
+      isMarked: (item) => this.#reader.isMarked(item),
     });
     this.#list = new VirtualList({
       scroller: this.#scroller,
@@ -94,168 +92,147 @@ export class TaskView {
       render: (item, before) => row(item, before, this.#open),
       scrolled: () => this.#scrolled(),
     });
-    this.#edges.earlier = { kind: 'edge', edge: 'earlier', id: 'earlier', records: [], make: () => this.#earlierEdge() };
-    this.#edges.later = { kind: 'edge', edge: 'later', id: 'later', records: [], make: () => el('span', { class: 'muted', text: 'Loading later records…' }) };
+    this.#reader = new TaskReader({
+      facts: this.#facts, list: this.#list, window: () => this.#window,
+      margin: () => this.#bar.element.offsetHeight + 12,
+      moved: () => this.#paintFollow(),
+      show: (cursor) => this.#show(cursor),
+    });
+    this.#finder = new TaskFinder({
+      id, facts: this.#facts, bar: this.#bar, host: this.#host,
+      reload: (cursor) => this.#reload(cursor),
+      show: (cursor) => this.#show(cursor),
+      here: () => this.#reader.current ?? this.#reader.firstSeen,
+    });
+    this.#edges = new TaskEdges(this.#facts, {
+      isWholeEnd: () => this.#window.atEnd,
+      loaded: () => this.#window.conversation.count,
+      load: () => this.#window.earlier().catch((error) => toast(error.message)),
+      loadAll: () => this.#loadAll(),
+      start: () => this.toStart(),
+    });
   }
 
   async start() {
-    const { find, isRegex, only } = this.#filter;
-    this.#bar.setFind(find, isRegex, only);
-    this.#bar.setCounts(null, this.#filter);
+    this.#finder.paintBar();
+    this.#bar.setCounts(null, this.#facts.filter);
     try {
-      await Promise.all([this.#loadTask(), this.#loadCounts()]);
+      await Promise.all([this.#facts.loadTask(), this.#facts.loadCounts()]);
     } catch (error) {
-      if (this.#stop.signal.aborted) return;
       return this.#fail(error);
     }
-    if (this.#stop.signal.aborted) return;
+    if (this.#facts.isStopped) return;
+    this.#paintHead();
+    this.#bar.setCounts(this.#facts.counts, this.#facts.filter);
+    this.#open.start = this.#facts.start;
     this.#timer = setInterval(() => { if (!document.hidden && !this.#window?.ended) this.#refresh(); }, REFRESH);
-    if (find) this.#find(find, isRegex, true);
+    this.#finder.count();
     await this.#load(marked()?.from ?? null);
-    this.#loadErrors();
-    this.#loadUsage();
+    await Promise.allSettled([this.#facts.loadErrors(), this.#facts.loadUsage()]);
+    if (!this.#facts.isStopped) this.#after();
   }
 
   stop() {
-    this.#stop.abort();
+    this.#facts.stop();
     this.#window?.stop();
     this.#list.stop();
     this.#timeline.stop();
     this.#head.stop();
-    this.#hits?.stop();
+    this.#finder.stop();
+    this.#open.stop();
     clearInterval(this.#timer);
-    highlight(this.#host, 'find', '');
-    highlight(this.#host, 'redaction', '');
+    clearTimeout(this.#soon);
   }
 
   /** The URL changed within the task: another record, or other filters. */
   async changed() {
-    const filter = filterOf(params());
-    const isOther = JSON.stringify(filter) !== JSON.stringify(this.#filter);
-    this.#filter = filter;
-    this.#bar.setFind(filter.find, filter.isRegex, filter.only);
-    if (isOther) {
-      await this.#loadCounts().catch(() => {});
-      this.#find(filter.find, filter.isRegex, true);
-    }
+    const isOther = this.#facts.readUrl();
     const target = marked();
-    if (isOther) await this.#load(target?.from ?? null);
-    else if (target) await this.#show(target.from);
+    if (isOther) {
+      this.#finder.paintBar();
+      this.#finder.count();
+      await this.#reload(target?.from ?? null);
+    } else if (target) {
+      await this.#show(target.from, { isMark: true });
+    }
   }
 
   // === Loading
 
-  async #loadTask() {
-    const task = await json(taskPath(this.#id), { signal: this.#stop.signal });
-    this.#task = task;
-    this.#headNow();
-  }
-
-  async #loadCounts() {
-    const { only, ...filter } = this.#filter;
-    void only;
-    const types = this.#counts?.type;
-    this.#counts = await json(taskPath(this.#id, 'counts'), { params: this.#params(), signal: this.#stop.signal });
-    // Which types a kind has is known only now.
-    if (!types && filter.kinds.length > 0) this.#counts = await json(taskPath(this.#id, 'counts'), { params: this.#params(), signal: this.#stop.signal });
-    this.#bar.setCounts(this.#counts, this.#filter);
-  }
-
-  /** Failures of the whole task, loaded or not, for the timeline. */
-  async #loadErrors() {
-    if (!(this.#counts?.level?.error > 0)) return;
-    try {
-      const page = await json(taskPath(this.#id, 'logs'), { params: { format: 'json', level: 'error', limit: 1000, clip: 1 }, signal: this.#stop.signal });
-      this.#errors = page.records.map(({ record }) => time(record?.timestamp));
-      this.#paintTimeline();
-    } catch {
-      // The bar then shows those that are loaded.
-    }
-  }
-
-  async #loadUsage() {
-    if (!this.#task?.files?.some(({ name, size }) => name === 'usage.json' && size < 1e6)) return;
-    try {
-      this.#usage = await json(taskPath(this.#id, 'files/usage.json'), { signal: this.#stop.signal });
-      this.#detailsNow();
-    } catch {
-      // The panel then tells what is loaded.
-    }
-  }
-
   async #refresh() {
     try {
-      await Promise.all([this.#loadTask(), this.#loadCounts()]);
-      await this.#loadUsage();
+      await Promise.all([this.#facts.loadTask(), this.#facts.loadCounts()]);
+      await this.#facts.loadUsage();
     } catch {
       // The next time, then.
     }
+    if (this.#facts.isStopped) return;
+    this.#bar.setCounts(this.#facts.counts, this.#facts.filter);
+    this.#after();
   }
 
-  /** Parameters of the present filters. */
-  #params() {
-    const { kinds, tools, level, find, isRegex, only } = this.#filter;
-    return {
-      type: kinds.length > 0 ? typesOf(kinds, Object.keys(this.#counts?.type ?? {})) : null,
-      tool: tools.length > 0 ? tools : null,
-      level,
-      ...(only && find ? (isRegex ? { regex: find } : { q: find }) : {}),
-    };
+  async #filter(change) {
+    const wasFollowing = this.#list.following;
+    const here = this.#reader.current ?? (wasFollowing ? null : this.#reader.firstSeen);
+    this.#facts.set(change);
+    this.#finder.paintBar();
+    this.#finder.count();
+    await this.#reload(this.#facts.isFiltered ? null : here?.records[0]?.cursor ?? null, { isMark: false });
   }
 
-  /** Begins anew, at a record or where one begins: at the start of what ended and fits, else at the end. */
-  async #load(cursor) {
+  /** Loads the conversation anew under the present filters. */
+  async #reload(cursor, { isMark = true } = {}) {
+    this.#bar.setCounts(this.#facts.counts, this.#facts.filter);
+    await this.#facts.loadCounts().catch((error) => toast(error.message));
+    if (this.#facts.isStopped) return;
+    this.#bar.setCounts(this.#facts.counts, this.#facts.filter);
+    await this.#load(cursor, { isMark });
+  }
+
+  /** Begins at a record, or where one begins: at the start of what ended and fits, else at the end. */
+  async #load(cursor, { isMark = true } = {}) {
     this.#window?.stop();
-    this.#current = null;
+    this.#reader.forget();
     this.#fresh = 0;
     this.#live = new Live();
-    this.#marks = null;
-    this.#open.isFiltered = this.#isFiltered;
-    this.#open.isResults = this.#filter.only && this.#filter.find !== '';
+    this.#open.isFiltered = this.#facts.isFiltered;
+    this.#open.isResults = this.#facts.isResults;
+    this.#message.hidden = true;
     this.#host.setAttribute('aria-busy', 'true');
-    this.#window = new TaskWindow(this.#id, this.#params(), {
+    const window = new TaskWindow(this.#id, this.#facts.params(), {
       replaced: () => this.#replaced(),
-      appended: (from, changed) => this.#appended(from, changed),
+      appended: (from, changed, isHistory) => this.#appended(from, changed, isHistory),
       prepended: (changed) => this.#prepended(changed),
       connection: (state, detail) => this.#connection(state, detail),
-      end: (status) => this.#ended(status),
+      end: () => this.#ended(),
     });
+    this.#window = window;
     this.#list.set([]);
-    try {
-      if (cursor) await this.#show(cursor);
-      else {
-        const ended = this.#task?.task?.completed_at;
-        this.#list.following = !ended || (this.#counts?.matched ?? 0) > 1000;
-        await this.#window.tail();
-      }
-    } catch (error) {
-      this.#fail(error);
-    }
+    this.#scroller.scrollTop = 0;
+    if (cursor) return this.#show(cursor, { isMark });
+    const matched = this.#facts.counts?.matched ?? 0;
+    this.#list.following = !this.#facts.task?.task?.completed_at || matched > PAGE;
+    window.tail(Math.min(PAGE, matched));
   }
 
-  /** Shows a record in its place, marked. */
-  async #show(cursor, { isMark = true } = {}) {
-    const key = cursor.split(',', 1)[0].split(':').slice(0, 2).join(':');
+  /** Shows a record in its place. */
+  async #show(cursor, { isMark = false } = {}) {
+    const key = keyOf(cursor);
     if (!this.#window.conversation.byKey.has(key)) {
       try {
         await this.#window.around(cursor);
       } catch (error) {
-        if (this.#stop.signal.aborted) return;
+        if (this.#facts.isStopped || error.name === 'AbortError') return;
         toast(error instanceof Problem ? 'That record is not there any more' : error.message);
-        if (this.#window.conversation.items.length === 0) await this.#window.tail();
+        if (this.#window.conversation.items.length === 0) this.#window.tail(0);
         return;
       }
     }
     const item = this.#window.conversation.byKey.get(key);
-    if (!item) {
-      toast('The record is hidden by the filters');
-      return;
-    }
-    const target = marked();
-    this.#marks = isMark && target ? { from: target.from, to: target.to } : this.#marks;
-    if (this.#filter.find && item.kind !== 'text') this.#open.set(item, true);
-    this.#list.following = false;
-    this.#setCurrent(item, 'middle');
+    if (!item) return toast('The record is hidden by the filters');
+    if (isMark) this.#reader.readMarks();
+    if (this.#facts.filter.find && item.kind !== 'text') this.#open.set(item, true);
+    this.#reader.go(item, 'middle');
     this.#list.refresh();
   }
 
@@ -268,18 +245,16 @@ export class TaskView {
     this.#after();
   }
 
-  #appended(from, changed) {
+  #appended(from, changed, isHistory) {
     const { conversation } = this.#window;
     const added = conversation.items.slice(from);
     this.#live.take(added);
     this.#live.take(changed);
-    if (this.#window.settled && !this.#list.following) this.#fresh += added.length;
-    const isHeld = this.#list.following && this.#holdsSelection();
-    if (isHeld) {
-      this.#list.following = false;
-      this.#fresh = Math.max(1, added.length);
-    }
-    if (this.#window.atEnd && !this.#window.ended && this.#hasStart && this.#list.indexOf(this.#edges.later) < 0) this.#list.add(added);
+    // Nothing moves away under a selection: it waits at its place until the reader goes on.
+    if (this.#list.following && added.length > 0 && this.#holdsSelection) this.#list.following = false;
+    if (!isHistory && !this.#list.following) this.#fresh += added.length;
+    const isPlain = this.#window.atEnd && !this.#window.ended && from > 0 && !this.#facts.task?.final_result && this.#list.indexOf(this.#edges.later) < 0;
+    if (isPlain) this.#list.add(added);
     else this.#rows();
     for (const item of changed) this.#list.changed(item);
     this.#after();
@@ -292,55 +267,19 @@ export class TaskView {
     this.#after();
   }
 
-  #hasStart = false;
-
   #rows() {
-    const { conversation, atStart, atEnd, ended } = this.#window;
-    this.#hasStart = conversation.items.length > 0 || atStart;
-    const whole = conversation.count >= (this.#counts?.matched ?? Infinity) && atEnd;
-    if (whole) this.#window.atStart = true;
-    const first = this.#window.atStart ? this.#prompt() : conversation.items.length > 0 ? this.#edges.earlier : null;
-    const last = !atEnd ? this.#edges.later : ended || this.#task?.final_result ? this.#result() : null;
-    this.#open.isEnded = Boolean(ended ?? this.#task?.task?.completed_at);
+    const { conversation, atEnd, ended } = this.#window;
+    if (atEnd && conversation.count >= (this.#facts.counts?.matched ?? Infinity)) this.#window.atStart = true;
+    const first = this.#window.atStart ? this.#edges.prompt() : conversation.items.length > 0 ? this.#edges.earlier : null;
+    const last = !atEnd ? this.#edges.later : this.#edges.result();
+    this.#open.isEnded = Boolean(ended ?? this.#facts.task?.task?.completed_at);
     this.#list.set([first, ...conversation.items, last].filter(Boolean));
   }
 
-  #prompt() {
-    if (this.#isFiltered) return null;
-    const text = this.#task?.input?.message ?? this.#task?.metadata?.input_message;
-    if (typeof text !== 'string' || text === '') return null;
-    this.#edges.prompt ??= { kind: 'prompt', id: 'prompt', key: 'prompt', records: [] };
-    return Object.assign(this.#edges.prompt, { text, time: time(this.#task.task?.created_at), via: this.#task.task?.source });
-  }
-
-  #result() {
-    if (this.#isFiltered) return null;
-    const final = this.#task?.final_result;
-    if (!final) return null;
-    const isBad = final.success === false || this.#task.task?.status === 'failed';
-    const plain = (value) => (typeof value === 'string' ? value : value === null || value === undefined ? '' : JSON.stringify(value, null, 2));
-    const text = [plain(final.error), plain(final.result)].filter(Boolean).join('\n\n') || (final.gap ? `The entry that told the end is missing: ${plain(final.gap)}.` : isBad ? 'The task failed.' : 'The task is done.');
-    const seconds = this.#task.task?.duration_seconds ?? final.metrics?.duration_seconds;
-    this.#edges.result ??= { kind: 'result', id: 'result', key: 'result', records: [] };
-    return Object.assign(this.#edges.result, { text, time: time(final.completed_at), failed: isBad, level: isBad ? 'error' : 'info', took: Number.isFinite(seconds) ? duration(seconds) : '' });
-  }
-
-  #earlierEdge() {
-    const known = (this.#counts?.matched ?? 0) - this.#window.conversation.count;
-    const text = this.#window.atEnd && known > 0 ? `${many(known, 'earlier record')}` : 'Earlier records';
-    return [
-      el('span', { class: 'muted', text }),
-      button({ class: 'text-button', on: { click: () => this.#window.earlier().catch((error) => toast(error.message)) }, text: 'Load 1,000' }),
-      button({ class: 'text-button', on: { click: (event) => this.#loadAll(event.currentTarget) }, text: 'Load all' }),
-      button({ class: 'text-button', on: { click: () => this.toStart() }, text: 'Go to the start' }),
-    ];
-  }
-
-  async #loadAll(pressed) {
-    pressed.disabled = true;
+  async #loadAll() {
     const { conversation } = this.#window;
     try {
-      while (this.#window.conversation === conversation && conversation.items.length < 110_000 && await this.#window.earlier(2000));
+      while (this.#window.conversation === conversation && conversation.count < ALL_MAX && await this.#window.earlier(2 * PAGE));
     } catch (error) {
       toast(error.message);
     }
@@ -350,20 +289,19 @@ export class TaskView {
     this.#bar.setConnection(state, detail);
     if (state === 'failed') this.#fail(new Error(detail));
     if (state === 'resync') toast('The log was replaced; it is read anew');
-    if (state === 'live') setTimeout(() => { if (this.#window) this.#window.settled = true; }, 1500);
-    this.#followNow();
+    this.#paintFollow();
   }
 
-  async #ended(status) {
-    this.#live.ended = status;
+  async #ended() {
+    this.#live.ended = this.#window.ended;
     await this.#refresh();
-    if (this.#stop.signal.aborted) return;
+    if (this.#facts.isStopped) return;
     this.#rows();
     this.#after();
   }
 
   #fail(error) {
-    if (this.#stop.signal.aborted) return;
+    if (this.#facts.isStopped) return;
     this.#host.setAttribute('aria-busy', 'false');
     const isGone = error instanceof Problem && error.status === 404;
     fill(this.#message, el('h2', { text: isGone ? 'No such task' : 'The task cannot be shown' }),
@@ -375,57 +313,49 @@ export class TaskView {
 
   // === What follows from a change
 
-  #soon = 0;
-
   #after() {
     this.#host.setAttribute('aria-busy', 'false');
-    const { conversation, atEnd } = this.#window;
-    const isEmpty = conversation.items.length === 0 && atEnd && this.#window.settled;
+    const { conversation, atEnd, settled, ended } = this.#window;
+    const isEmpty = conversation.items.length === 0 && atEnd && settled;
     this.#message.hidden = !isEmpty;
-    if (isEmpty) fill(this.#message, this.#isFiltered ? [el('p', { text: 'No record matches the filters.' }), button({ class: 'small-button', on: { click: () => this.#setFilter({ kinds: [], tools: [], level: '', only: false }) }, text: 'Show all' })] : el('p', { class: 'muted', text: this.#window.ended ? 'Nothing was logged.' : 'Nothing has been logged yet. What comes appears here.' }));
-    this.#followNow();
+    if (isEmpty) {
+      fill(this.#message, this.#facts.isFiltered
+        ? [el('p', { text: 'No record matches the filters.' }), button({ class: 'small-button', on: { click: () => this.#filter({ kinds: [], tools: [], level: '', only: false }) }, text: 'Show all' })]
+        : el('p', { class: 'muted', text: ended ? 'Nothing was logged.' : 'Nothing has been logged yet. What comes appears here.' }));
+    }
+    this.#paintFollow();
     this.#soon ||= setTimeout(() => {
       this.#soon = 0;
-      if (this.#stop.signal.aborted) return;
-      this.#headNow();
+      this.#paintHead();
       this.#paintTimeline();
-    }, 120);
+    }, 150);
   }
 
-  #headNow() {
-    this.title = this.#head.set(this.#id, this.#task, this.#live);
-    this.#heard({ title: titleOf(this.#id, this.#task), status: this.#task?.task?.status ?? this.#live.ended ?? 'running' });
-    this.#detailsNow();
-  }
-
-  #detailsNow() {
-    if (!this.#task) return;
+  #paintHead() {
+    const { task, usage } = this.#facts;
+    this.title = this.#head.set(this.#id, task, this.#live);
+    this.#heard({ title: titleOf(this.#id, task), status: task?.task?.status ?? this.#live.ended ?? 'running' });
     fillDetails(this.#details, {
-      id: this.#id, task: this.#task, live: this.#live, usage: this.#usage,
-      isWhole: Boolean(this.#window?.atStart && this.#window.atEnd && !this.#isFiltered),
-      highlight: (rule) => this.#highlightRule(rule),
+      id: this.#id, task, live: this.#live, usage,
+      isWhole: Boolean(this.#window?.atStart && this.#window.atEnd && !this.#facts.isFiltered),
+      highlight: (rule) => this.#toggleRule(rule),
     });
   }
 
   #paintTimeline() {
+    const { counts, errors, start } = this.#facts;
+    const { items, count } = this.#window.conversation;
+    this.#open.start = Number.isFinite(start) ? start : this.#live.first;
     this.#timeline.set({
-      items: this.#window?.conversation.items ?? [],
-      span: [time(this.#counts?.first), time(this.#counts?.last)],
-      errors: this.#errors,
-      start: this.#startTime,
+      items, errors, start: this.#open.start,
+      span: [time(counts?.first), time(counts?.last)],
+      unloadedShare: 1 - count / Math.max(1, counts?.matched ?? 1),
     });
-    this.#open.start = this.#startTime;
+    this.#paintSeen();
   }
 
-  get #startTime() {
-    const row = this.#task?.task ?? {};
-    const told = [time(row.created_at), time(row.started_at), time(this.#counts?.first)].filter(Number.isFinite);
-    return told.length > 0 ? Math.min(...told) : this.#live.first;
-  }
-
-  #followNow() {
-    const isEnded = Boolean(this.#window?.ended);
-    this.#bar.setFollow({ isOn: this.#list.following, isEnded });
+  #paintFollow() {
+    this.#bar.setFollow({ isOn: this.#list.following, isEnded: Boolean(this.#window?.ended) });
     if (this.#list.following) this.#fresh = 0;
     this.#pill.hidden = !(this.#fresh > 0 && this.#window?.atEnd);
     if (!this.#pill.hidden) this.#pill.textContent = `${number(this.#fresh)} new ↓`;
@@ -433,196 +363,56 @@ export class TaskView {
 
   #scrolled() {
     if (!this.#window) return;
-    if (this.#list.atEnd && this.#window.atEnd && !this.#list.following && !this.#holdsSelection()) {
-      if (!this.#window.ended && this.#window.settled && this.#window.conversation.items.length > 0) this.#list.following = true;
+    const { conversation: { items }, atStart, atEnd, ended, settled } = this.#window;
+    if (this.#list.atEnd && atEnd && settled && items.length > 0 && !this.#holdsSelection) {
+      if (!ended && !this.#list.isGoing) this.#list.following = true;
       this.#fresh = 0;
     }
-    this.#followNow();
-    const [from, to] = this.#list.seen();
-    const items = this.#window.conversation.items;
-    const shift = this.#window.atStart ? (this.#prompt() ? 1 : 0) : 1;
-    const [first, last] = [Math.max(0, from - shift), Math.min(items.length, to - shift)];
-    if (!this.#window.atStart && items.length > 0 && first < NEAR && this.#window.settled && !this.#list.following) this.#window.earlier().catch((error) => toast(error.message));
-    if (!this.#window.atEnd && items.length - last < NEAR) this.#window.later().catch((error) => toast(error.message));
-    const times = items.slice(first, last).map(begins).filter(Number.isFinite);
-    this.#timeline.seen(times[0], times.at(-1));
-    if (this.#filter.find) highlight(this.#host, 'find', this.#filter.find, this.#filter.isRegex);
-    if (this.#rule) highlight(this.#host, 'redaction', this.#rule);
+    this.#paintFollow();
+    const [first, last] = this.#paintSeen();
+    const failed = (error) => { if (error.name !== 'AbortError') toast(error.message); };
+    if (!atStart && items.length > 0 && first < NEAR && settled && !this.#list.following) this.#window.earlier().catch(failed);
+    if (!atEnd && items.length - last < NEAR) this.#window.later().catch(failed);
+    this.#finder.paint();
   }
 
-  #holdsSelection() {
+  /** Shows on the timeline what is seen; answers which items that are. */
+  #paintSeen() {
+    const { items } = this.#window.conversation;
+    const shift = items.length > 0 ? Math.max(0, this.#list.indexOf(items[0])) : 0;
+    const [from, to] = this.#list.seen();
+    const [first, last] = [Math.max(0, from - shift), Math.min(items.length, to - shift)];
+    const times = items.slice(first, last).map(begins).filter(Number.isFinite);
+    this.#timeline.seen(times[0], times.at(-1));
+    return [first, last];
+  }
+
+  get #holdsSelection() {
     const selection = document.getSelection();
     return Boolean(selection && !selection.isCollapsed && this.#host.contains(selection.anchorNode));
   }
 
-  #rule = '';
-
-  #highlightRule(rule) {
-    const text = rule === 'redacted' ? '[REDACTED' : `[REDACTED:${rule}]`;
-    this.#rule = this.#rule === text ? '' : text;
-    highlight(this.#host, 'redaction', this.#rule);
-    if (!this.#rule) return;
-    const holds = (item) => item.records.some(({ record }) => JSON.stringify(record).includes(text));
-    const items = this.#window.conversation.items;
-    const from = items.indexOf(this.#current) + 1;
-    const item = items.slice(from).find(holds) ?? items.find(holds);
-    if (item) this.#goTo({ item });
-  }
-
   // === What the reader does
 
-  get #isFiltered() {
-    const { kinds, tools, level, find, only } = this.#filter;
-    return kinds.length > 0 || tools.length > 0 || level !== '' || (only && find !== '');
-  }
-
-  #url(change = {}) {
-    const { kinds, tools, level, find, isRegex, only } = { ...this.#filter, ...change };
-    return url({ task: this.#id, kind: kinds, tool: tools, level, find, regex: isRegex && find ? 1 : '', only: only && find ? 1 : '' }, location.hash);
-  }
-
-  async #setFilter(change) {
-    const wasFollowing = this.#list.following;
-    const seen = this.#window?.conversation.items[Math.max(0, this.#list.seen()[0] - 1)];
-    this.#filter = { ...this.#filter, ...change };
-    note(this.#url());
-    this.#bar.setFind(this.#filter.find, this.#filter.isRegex, this.#filter.only);
-    this.#bar.setCounts(this.#counts, this.#filter);
-    await this.#loadCounts().catch((error) => toast(error.message));
-    this.#hits?.stop();
-    this.#hits = null;
-    if (this.#filter.find) this.#find(this.#filter.find, this.#filter.isRegex, true);
-    const cursor = this.#current?.records[0]?.cursor ?? (wasFollowing ? null : seen?.records[0]?.cursor);
-    await this.#load(null);
-    if (cursor && !this.#isFiltered) await this.#show(cursor, { isMark: false });
-  }
-
-  async #find(text, isRegex, isSame = false) {
-    if (!isSame && text === this.#filter.find && isRegex === this.#filter.isRegex) return;
-    const wasOnly = this.#filter.only && this.#filter.find !== '';
-    this.#filter = { ...this.#filter, find: text, isRegex };
-    note(this.#url());
-    this.#hits?.stop();
-    this.#hits = null;
-    highlight(this.#host, 'find', text, isRegex);
-    if (!text) {
-      this.#bar.setFound(null);
-      this.#bar.setFind('', isRegex, this.#filter.only);
-      if (wasOnly) this.#setFilter({ only: false });
-      return;
-    }
-    const { kinds, tools, level } = this.#filter;
-    void [kinds, tools, level];
-    const { q, regex, ...others } = this.#params();
-    void [q, regex];
-    const hits = new Hits(this.#id, others, text, isRegex);
-    this.#hits = hits;
-    this.#bar.setFound(null);
-    try {
-      await hits.count();
-      if (this.#hits !== hits) return;
-      this.#bar.setFound(hits);
-      if (wasOnly && !isSame) this.#setFilter({});
-    } catch (error) {
-      if (this.#hits === hits && error.name !== 'AbortError') this.#bar.setFound(null, error instanceof Problem && error.status === 400 ? 'not a valid search' : 'cannot search');
-    }
-  }
-
-  /** To the next hit of the search, or the one before. */
-  async step(by) {
-    const hits = this.#hits;
-    if (!hits) return;
-    const here = this.#current ?? this.#window.conversation.items[this.#list.seen()[0]];
-    try {
-      const cursor = await hits.step(by, here?.records[0]?.cursor);
-      if (!cursor || this.#hits !== hits) return;
-      this.#bar.setFound(hits);
-      await this.#show(cursor, { isMark: false });
-    } catch (error) {
-      if (error.name !== 'AbortError') toast(error.message);
-    }
-  }
-
-  /** A hit among all records, where it stands. */
-  async #inContext(item) {
-    const { cursor } = item.records[0];
-    this.#filter = { ...this.#filter, kinds: [], tools: [], level: '', only: false };
-    note(this.#url());
-    note(location.pathname + location.search + fragment(cursor));
-    this.#bar.setFind(this.#filter.find, this.#filter.isRegex, false);
-    await this.#loadCounts().catch(() => {});
-    this.#hits?.stand(cursor);
-    await this.#load(cursor);
-  }
-
   #goTo({ item, time: at }) {
-    if (item) this.#setCurrent(item, 'middle');
-    else this.#window.at(at).then(() => {
+    if (item) return this.#reader.go(item, 'middle');
+    this.#window.at(at).then(() => {
       const found = this.#window.conversation.items.find((each) => begins(each) >= at);
-      if (found) this.#setCurrent(found, 'middle');
+      if (found) this.#reader.go(found, 'middle');
     }).catch((error) => toast(error.message));
   }
 
-  #setCurrent(item, where = 'near') {
-    const before = this.#current;
-    this.#current = item;
-    this.#list.following = false;
-    this.#list.scrollTo(item, where, this.#bar.element.offsetHeight + 12);
-    for (const each of [before, item]) {
-      const shown = each && this.#list.rowOf(each);
-      if (shown) shown.classList.toggle('current', each === item);
-    }
-    requestAnimationFrame(() => requestAnimationFrame(() => this.#list.rowOf(item)?.focus({ preventScroll: true })));
-    this.#followNow();
-  }
-
-  #mark(item, isRange) {
-    const { cursor } = item.records[0];
-    const from = isRange && this.#marks ? this.#marks.from : cursor;
-    const items = this.#window.conversation.items;
-    const of = (cursor) => items.indexOf(this.#window.conversation.byKey.get(cursor.split(',', 1)[0].split(':').slice(0, 2).join(':')));
-    this.#marks = of(from) <= of(cursor) ? { from, to: cursor } : { from: cursor, to: from };
-    note(location.pathname + location.search + fragment(this.#marks.from, this.#marks.to));
-    this.#setCurrent(item);
+  #toggleRule(rule) {
+    const text = this.#finder.toggleRule(rule);
+    if (!text) return;
+    const holds = (item) => item.records.some(({ record }) => JSON.stringify(record).includes(text));
+    const { items } = this.#window.conversation;
+    const from = items.indexOf(this.#reader.current) + 1;
+    const item = items.slice(from).find(holds) ?? items.find(holds);
+    if (!item) return;
+    if (item.kind === 'tool' || item.kind === 'thinking') this.#open.set(item, true);
+    this.#reader.go(item, 'middle');
     this.#list.refresh();
-  }
-
-  #isMarked(item) {
-    if (!this.#marks || !item.records[0]) return false;
-    const { items, byKey } = this.#window.conversation;
-    const of = (cursor) => byKey.get(cursor.split(',', 1)[0].split(':').slice(0, 2).join(':'));
-    const [from, to] = [of(this.#marks.from), of(this.#marks.to)];
-    if (item === from || item === to) return true;
-    if (!from || !to || from === to) return false;
-    const at = items.indexOf(item);
-    return at > items.indexOf(from) && at < items.indexOf(to);
-  }
-
-  toggleFollow() {
-    if (this.#list.following) {
-      this.#list.following = false;
-      this.#followNow();
-    } else this.toEnd();
-  }
-
-  async toEnd() {
-    if (!this.#window.atEnd) await this.#window.tail();
-    this.#fresh = 0;
-    document.getSelection()?.removeAllRanges();
-    this.#list.follow();
-    this.#followNow();
-  }
-
-  async toStart() {
-    this.#list.following = false;
-    if (!this.#window.atStart) await this.#window.head().catch((error) => toast(error.message));
-    this.#scroller.scrollTop = 0;
-  }
-
-  toggleDetails() {
-    const isHidden = this.element.classList.toggle('without-details');
-    this.element.classList.toggle('with-details', !isHidden);
-    remember('details', isHidden ? 'hidden' : 'shown');
   }
 
   #setClock() {
@@ -634,7 +424,34 @@ export class TaskView {
   #download(format) {
     const isArchive = format === 'zip' || format === 'tar.gz';
     const extension = { text: 'txt', markdown: 'md' }[format] ?? format;
-    download(taskPath(this.#id, isArchive ? 'archive' : 'logs'), { format, ...this.#params() }, `${this.#id}.${extension}`).catch((error) => toast(error.message));
+    download(taskPath(this.#id, isArchive ? 'archive' : 'logs'), { format, ...this.#facts.params() }, `${this.#id}.${extension}`).catch((error) => toast(error.message));
+  }
+
+  toggleFollow() {
+    if (!this.#list.following) return void this.toEnd();
+    this.#list.following = false;
+    this.#paintFollow();
+  }
+
+  toEnd() {
+    if (!this.#window.atEnd) this.#window.tail(PAGE);
+    this.#fresh = 0;
+    document.getSelection()?.removeAllRanges();
+    this.#list.follow();
+    this.#paintFollow();
+  }
+
+  async toStart() {
+    this.#list.following = false;
+    this.#reader.current = null;
+    if (!this.#window.atStart) await this.#window.head().catch((error) => toast(error.message));
+    this.#list.toTop();
+  }
+
+  toggleDetails() {
+    // Where there is no room beside, the panel lies above for as long as it is wanted.
+    if (matchMedia('(max-width: 1060px)').matches) this.element.classList.toggle('with-details');
+    else remember('details', this.element.classList.toggle('without-details') ? 'hidden' : 'shown');
   }
 
   focusFind() {
@@ -642,49 +459,28 @@ export class TaskView {
     this.#bar.input.select();
   }
 
-  /** To the item after or before the present one. */
   move(by) {
-    const items = this.#window?.conversation.items ?? [];
-    if (items.length === 0) return;
-    const at = items.indexOf(this.#current);
-    const next = at < 0 ? Math.min(items.length - 1, Math.max(0, this.#list.seen()[0] - (this.#window.atStart && !this.#prompt() ? 0 : 1))) : Math.min(items.length - 1, Math.max(0, at + by));
-    this.#setCurrent(items[next]);
+    this.#reader.move(by);
   }
 
-  /** To the next item of a kind, loaded or not: `error`, `tool` or `user`. */
-  async seek(what, by) {
-    if (!this.#window) return;
-    const { items } = this.#window.conversation;
-    const is = { error: failed, tool: (item) => item.kind === 'tool', user: (item) => item.kind === 'user' }[what];
-    const from = this.#current ? items.indexOf(this.#current) : by > 0 ? this.#list.seen()[0] - 2 : this.#list.seen()[1];
-    for (let at = from + by; at >= 0 && at < items.length; at += by) if (is(items[at])) return this.#setCurrent(items[at], 'middle');
-    if (by > 0 ? this.#window.atEnd : this.#window.atStart) return toast(`No ${by > 0 ? 'further' : 'earlier'} ${{ error: 'failure', tool: 'tool call', user: 'user message' }[what]}`);
-    const wanted = { error: { level: 'error' }, tool: { type: 'tool_call' }, user: { type: 'user_response' } }[what];
-    const edge = by > 0 ? items.at(-1)?.records.at(-1) : items[0]?.records[0];
-    try {
-      const page = await json(taskPath(this.#id, 'logs'), { params: { format: 'json', ...this.#params(), ...wanted, limit: 1, clip: 1, after: edge?.cursor, order: by > 0 ? 'asc' : 'desc' } });
-      if (page.records.length > 0) await this.#show(page.records[0].cursor, { isMark: false });
-      else toast('No further one');
-    } catch (error) {
-      toast(error.message);
-    }
+  seek(what, by) {
+    if (this.#window) this.#reader.seek(what, by);
   }
 
-  /** Opens or closes the present item, or all. */
+  step(by) {
+    this.#finder.step(by);
+  }
+
+  /** Opens or closes the present item. */
   toggle() {
-    if (this.#current) this.#open.toggle(this.#current);
+    if (this.#reader.current) this.#open.toggle(this.#reader.current);
   }
 
+  /** Opens or closes all. */
   toggleAll() {
     this.#open.toggleAll();
-    this.#rows();
+    this.#list.remeasure();
     this.#list.refresh();
     toast(this.#open.isAllOpen ? 'All expanded' : 'All collapsed');
   }
-}
-
-/** The filters that a URL tells. */
-function filterOf(query) {
-  const list = (name) => (query.get(name) ?? '').split(',').filter(Boolean);
-  return { kinds: list('kind'), tools: list('tool'), level: query.get('level') ?? '', find: query.get('find') ?? '', isRegex: query.get('regex') === '1', only: query.get('only') === '1' };
 }

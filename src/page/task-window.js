@@ -31,10 +31,11 @@ export class TaskWindow {
   #feed = null;
   #first = null;
   #last = null;
+  #expected = 0;
   #loading = { start: null, end: null };
   #stopped = new AbortController();
 
-  /** `hear`: `replaced()`, `appended(from, changed)`, `prepended(changed)`, `connection(state, detail)`, `end(status)`. */
+  /** `hear`: `replaced()`, `appended(from, changed, isHistory)`, `prepended(changed)`, `connection(state, detail)`, `end(status)`. */
   constructor(id, filters, hear) {
     this.#id = id;
     this.#filters = filters;
@@ -46,10 +47,13 @@ export class TaskWindow {
     this.#feed?.stop();
   }
 
-  /** Begins with the last records, then follows. */
-  async tail() {
+  /** Begins with the last records, then follows; `expected` of them are known to be there. */
+  tail(expected) {
     this.#reset();
     this.atEnd = true;
+    this.#expected = expected;
+    this.settled = expected === 0;
+    if (this.settled) this.#hear.replaced();
     this.#follow(null);
   }
 
@@ -75,7 +79,7 @@ export class TaskWindow {
   async at(time) {
     const behind = await this.#page({ since: new Date(time).toISOString(), limit: 1 });
     const [found] = behind.records;
-    if (!found) return this.tail();
+    if (!found) return this.tail(PAGE);
     await this.around(found.cursor);
   }
 
@@ -119,6 +123,7 @@ export class TaskWindow {
     const conversation = this.conversation;
     const page = await this.#page({ after: this.#last ?? '0', limit: PAGE });
     if (this.conversation !== conversation) return false;
+    this.settled = false;
     this.#append(page.records);
     this.settled = true;
     if (page.next) this.#last = page.next;
@@ -130,7 +135,7 @@ export class TaskWindow {
     this.atEnd = true;
     if (ended) this.#end(ended);
     else this.#follow(this.#last);
-    this.#hear.appended(this.conversation.items.length, new Set());
+    this.#hear.appended(this.conversation.items.length, new Set(), true);
   }
 
   #append(records) {
@@ -140,6 +145,8 @@ export class TaskWindow {
       this.#last = records.at(-1).cursor;
     }
     const changed = this.conversation.append(records);
+    const isHistory = !this.settled;
+    if (this.conversation.count >= this.#expected) this.settled = true;
     if (this.conversation.items.length > ITEMS_MAX && this.atEnd) {
       this.conversation.dropFirst(this.conversation.items.length - ITEMS_MAX + 10_000);
       this.#first = this.conversation.items[0].records[0].cursor;
@@ -147,7 +154,7 @@ export class TaskWindow {
       this.#hear.replaced();
       return;
     }
-    this.#hear.appended(from, changed);
+    this.#hear.appended(from, changed, isHistory);
   }
 
   #reset() {
@@ -193,7 +200,7 @@ export class TaskWindow {
   /** What was read is no more what stands there: begin anew. */
   #resync() {
     this.#hear.connection('resync');
-    this.tail();
+    this.tail(PAGE);
     this.#hear.replaced();
   }
 

@@ -5,6 +5,7 @@ import { isStyled, overwritten, runs } from './ansi.js';
 import { button, el } from './dom.js';
 import { bytes } from './format.js';
 
+const C0 = 'NUL SOH STX ETX EOT ENQ ACK BEL BS TAB LF VT FF CR SO SI DLE DC1 DC2 DC3 DC4 NAK SYN ETB CAN EM SUB ESC FS GS RS US'.split(' ');
 const NAMES = {
   '\u061c': 'ALM', '\u200b': 'ZWSP', '\u200e': 'LRM', '\u200f': 'RLM', '\u202a': 'LRE', '\u202b': 'RLE', '\u202c': 'PDF', '\u202d': 'LRO',
   '\u202e': 'RLO', '\u2060': 'WJ', '\u2066': 'LRI', '\u2067': 'RLI', '\u2068': 'FSI', '\u2069': 'PDI', '\u2028': 'LS', '\u2029': 'PS',
@@ -14,10 +15,12 @@ const NAMES = {
 // smuggle instructions past people.
 const MARKED = /(\[REDACTED(?::[\w.:-]{1,64})?\])|([\u0000-\u0008\u000b-\u001f\u007f-\u009f]|[\u061c\u200b\u200e\u200f\u202a-\u202e\u2060\u2066-\u2069\u2028\u2029\ufeff])|((?:\u{e0000}|[\u{e0001}-\u{e007f}])+)/gu;
 // Long runs of base64 with or without a data: head. Paths and words are shorter, or have other characters in between.
-const BLOB = /(?:data:([\w.+-]+\/[\w.+-]+)(?:;[\w=.+-]+)*;base64,)?[A-Za-z0-9+/_-]{240,}={0,2}/g;
+const BLOB = /data:([\w.+-]+\/[\w.+-]+)(?:;[\w=.+-]+)*;base64,[A-Za-z0-9+/_-]{40,}={0,2}|[A-Za-z0-9+/_-]{240,}={0,2}/g;
 const PICTURE = /^image\/(?:png|jpeg|gif|webp)$/;
 const PICTURE_BYTES_MAX = 4 << 20;
 const HEADS = [['iVBORw0KGgo', 'image/png'], ['/9j/', 'image/jpeg'], ['R0lGOD', 'image/gif'], ['UklGR', 'image/webp'], ['JVBERi', 'application/pdf']];
+
+const HIDDEN = /(?:[\s\u0000-\u001f\u007f-\u009f\u061c\u200b\u200e\u200f\u202a-\u202e\u2060-\u2069\u2028\u2029\ufeff]|[\u{e0000}-\u{e007f}])+/gu;
 
 /** Nodes for a text. `ansi`: also its colours. */
 export function nodes(text, { ansi = false } = {}) {
@@ -32,8 +35,9 @@ export function nodes(text, { ansi = false } = {}) {
 /** One line of plain text: what would break it or hide in it is a space. */
 export function line(text, length = 240) {
   const cut = text.length > length * 4 ? text.slice(0, length * 4) : text;
-  const flat = overwritten(cut).replace(/\u001b\[[0-?]*[ -/]*[@-~]/g, '').replace(/[\s\u0000-\u001f\u007f-\u009f\u061c\u200b\u200e\u200f\u202a-\u202e\u2060-\u2069\u2028\u2029\ufeff]+/g, ' ').trim();
-  return flat.length > length ? `${flat.slice(0, length)}…` : flat;
+  const plain = isStyled(cut) ? runs(cut).map(({ text }) => text).join('') : cut;
+  const flat = overwritten(plain).replace(HIDDEN, ' ').trim();
+  return flat.length > length ? `${flat.slice(0, length).replace(/[\ud800-\udbff]$/, '')}…` : flat;
 }
 
 function coloured({ fg, bg, bold, dim, italic, underline, strike, inverse }, inner) {
@@ -72,7 +76,7 @@ function light(hex) {
 }
 
 function blobs(text) {
-  if (text.length < 240) return marked(text);
+  if (text.length < 60) return marked(text);
   const found = [];
   let from = 0;
   for (const match of text.matchAll(BLOB)) {
@@ -137,6 +141,6 @@ function redaction(text) {
 
 function control(sign) {
   const code = sign.codePointAt(0);
-  const name = NAMES[sign] ?? (code < 0x20 ? String.fromCharCode(0x2400 + code) : `U+${code.toString(16).toUpperCase().padStart(4, '0')}`);
+  const name = NAMES[sign] ?? (code < 0x20 ? C0[code] : `U+${code.toString(16).toUpperCase().padStart(4, '0')}`);
   return el('span', { class: 'control', title: `Control character U+${code.toString(16).toUpperCase().padStart(4, '0')}`, text: name });
 }

@@ -6,6 +6,8 @@ import { el } from './dom.js';
 import { duration, since } from './format.js';
 import { line } from './text.js';
 
+/** What is not loaded takes the share of its records, but leaves room for what is. */
+const UNLOADED_MAX = 0.5;
 /** A silence longer than this share of the rest is drawn short. */
 const SILENCE_SHARE = 0.04;
 const SILENCE_MIN = 4000;
@@ -25,6 +27,7 @@ export class Timeline {
   #view = null;
   #frame = 0;
   #sizes;
+  #unloadedShare = 0;
   #go;
 
   /** `go({item})` or `go({time})` hears where a click wants to go. */
@@ -51,7 +54,8 @@ export class Timeline {
   }
 
   /** `span`: first and last time of the whole task; `errors`: times of failures, loaded or not. */
-  set({ items, span, errors, start }) {
+  set({ items, span, errors, start, unloadedShare }) {
+    this.#unloadedShare = unloadedShare;
     [this.#items, this.#span, this.#errors, this.#start] = [items, span, errors, start];
     this.#axis = null;
     this.draw();
@@ -91,7 +95,7 @@ export class Timeline {
     const known = [...(this.#span ?? []).filter(Number.isFinite), ...(loaded ?? [])];
     if (known.length === 0) return null;
     const [from, to] = [known.reduce((a, b) => Math.min(a, b)), known.reduce((a, b) => Math.max(a, b))];
-    this.#axis = new Axis(from, Math.max(to, from + 1), times.sort((a, b) => a - b), loaded);
+    this.#axis = new Axis(from, Math.max(to, from + 1), times.sort((a, b) => a - b), loaded, this.#unloadedShare);
     return this.#axis;
   }
 
@@ -108,10 +112,14 @@ export class Timeline {
     pen.clearRect(0, 0, width, height);
     const axis = this.#scale();
     if (!axis) return;
-    const style = getComputedStyle(this.element);
+    // A canvas does not know the themes' colours: an element says what they are now.
     const known = new Map();
+    const style = getComputedStyle(this.#tip);
     const colour = (name) => {
-      if (!known.has(name)) known.set(name, style.getPropertyValue(`--${name}`).trim());
+      if (!known.has(name)) {
+        this.#tip.style.outlineColor = `var(--${name})`;
+        known.set(name, style.outlineColor);
+      }
       return known.get(name);
     };
     const x = (time) => axis.place(time) * width;
@@ -130,8 +138,8 @@ export class Timeline {
       const until = item.kind === 'tool' && item.result && Number.isFinite(item.result.time) ? x(item.result.time) : left;
       const isFailed = failed(item);
       pen.fillStyle = colour(isFailed ? 'bad' : `kind-${item.kind}`);
-      const top = 4 + LANES[item.kind] * lane + 1;
-      pen.fillRect(left, isFailed ? 2 : top, Math.max(isFailed ? 2.5 : 1.6, until - left), isFailed ? height - 4 : lane - 2);
+      pen.fillRect(left, 5 + LANES[item.kind] * lane, Math.max(1.6, until - left), lane - 2);
+      if (isFailed) pen.fillRect(Math.max(left, until - 2.5), 2, 2.5, height - 4);
     }
     pen.fillStyle = colour('bad');
     for (const time of this.#errors) if (Number.isFinite(time) && axis.isUnloaded(time)) pen.fillRect(x(time) - 1, 2, 2, height - 4);
@@ -215,22 +223,34 @@ export class Timeline {
 
 /** Times to places between 0 and 1, with long silences of what is loaded made short. */
 class Axis {
-  constructor(from, to, times, loaded) {
+  constructor(from, to, times, loaded, unloadedShare) {
     [this.from, this.to] = [from, to];
     this.silences = [];
     this.unloaded = [];
     if (loaded && loaded[0] - from > 1000) this.unloaded.push([from, loaded[0]]);
     if (loaded && to - loaded[1] > 1000) this.unloaded.push([loaded[1], to]);
-    this.#findSilences(times, to - from);
+    this.#findSilences(times, loaded ? loaded[1] - loaded[0] : 0);
     // Pieces of the axis: [begin, end, weight].
     const pieces = [];
-    const rest = this.silences.reduce((sum, [begin, end]) => sum - (end - begin), to - from);
-    let at = from;
+    const within = loaded ?? [from, to];
+    const busy = Math.max(1, this.silences.reduce((sum, [begin, end]) => sum - (end - begin), within[1] - within[0]));
+    let at = within[0];
     for (const [begin, end] of this.silences) {
-      pieces.push([at, begin, begin - at], [begin, end, Math.max(1, rest) * SHORT]);
+      pieces.push([at, begin, begin - at], [begin, end, busy * SHORT]);
       at = end;
     }
-    pieces.push([at, to, to - at]);
+    pieces.push([at, within[1], Math.max(1, within[1] - at)]);
+    const weight = pieces.reduce((sum, [, , each]) => sum + each, 0);
+    const share = Math.min(UNLOADED_MAX, Math.max(0.04, unloadedShare));
+    const unloaded = this.unloaded.reduce((sum, [begin, end]) => sum + end - begin, 0);
+    for (const [begin, end] of this.unloaded) {
+      const piece = [begin, end, (weight * share) / (1 - share) * ((end - begin) / unloaded)];
+      if (begin < within[0]) pieces.unshift(piece);
+      else pieces.push(piece);
+    }
+    // What lies between the loaded part and an end that is as good as loaded.
+    if (pieces[0][0] > from) pieces[0][0] = from;
+    if (pieces.at(-1)[1] < to) pieces.at(-1)[1] = to;
     const whole = pieces.reduce((sum, [, , weight]) => sum + weight, 0) || 1;
     let place = 0;
     this.pieces = pieces.map(([begin, end, weight]) => {

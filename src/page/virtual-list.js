@@ -29,6 +29,7 @@ export class VirtualList {
   #width = 0;
   #sizes;
   #itemOf = new WeakMap();
+  #beforeOf = new WeakMap();
 
   constructor({ scroller, host, estimate, render, scrolled = () => {} }) {
     this.#scroller = scroller;
@@ -154,6 +155,29 @@ export class VirtualList {
     this.schedule();
   }
 
+  /** Scrolls to the very top, above the list. */
+  toTop() {
+    this.following = false;
+    this.#anchor = null;
+    this.#scroller.scrollTop = 0;
+    this.schedule();
+  }
+
+  /** Whether it is on its way to where somebody wants to be. */
+  get isGoing() {
+    return this.#hold;
+  }
+
+  itemAt(at) {
+    return this.#items[at] ?? null;
+  }
+
+  /** Forgets all heights that are not on the screen. */
+  remeasure() {
+    for (const item of this.#items) item.measured = false;
+    this.set(this.#items);
+  }
+
   /** Lays out in the next frame. */
   schedule() {
     this.#frame ||= requestAnimationFrame(() => {
@@ -242,6 +266,15 @@ export class VirtualList {
     let place = this.#host.firstElementChild;
     for (const [item] of wanted) {
       let row = this.#shown.get(item);
+      if (row && this.#beforeOf.get(row) !== (this.#items[wanted.get(item) - 1] ?? null)) {
+        // A row also tells how long after the one before it came.
+        const stale = row;
+        row = this.#row(item);
+        this.#sizes.unobserve(stale);
+        if (stale === place) place = row;
+        stale.replaceWith(row);
+        this.#shown.set(item, row);
+      }
       if (row && row === place) {
         place = place.nextElementSibling;
         continue;
@@ -256,7 +289,9 @@ export class VirtualList {
 
   #row(item) {
     const at = this.#index.get(item);
-    const row = this.#render(item, this.#items[at - 1] ?? null);
+    const before = this.#items[at - 1] ?? null;
+    const row = this.#render(item, before);
+    this.#beforeOf.set(row, before);
     this.#itemOf.set(row, item);
     this.#sizes.observe(row);
     return row;
