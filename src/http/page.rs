@@ -4,7 +4,7 @@
 //! digest, which stands in the URLs that the HTML names: what is cached under it never changes, and scripts of two versions never
 //! meet. The page's own files are served to anybody, its data is not (see [`super::guard`]).
 
-use std::{fmt::Write as _, sync::LazyLock};
+use std::sync::LazyLock;
 
 use axum::{
     Router,
@@ -129,9 +129,6 @@ impl Page {
 }
 
 fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        // Writing into a string cannot fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
+    let halves = bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]);
+    halves.filter_map(|half| char::from_digit(u32::from(half), 16)).collect()
 }
