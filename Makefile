@@ -35,7 +35,7 @@ C_FLAGS := --target=wasm32-wasi -mexec-model=reactor -std=c11 -O2 -Wall -Wextra 
 PYTHON_TOOLS := target/tools/python
 JS_TOOLS := target/tools/js
 
-.PHONY: build setup setup-redis setup-c setup-python setup-js setup-minisign setup-promtool setup-kubernetes setup-strace plugins guests conformance $(CONFORMANCE:%=conformance-%) demo serve test torture fuzz load soak test-task-logger bench bench-reading bench-crossing lint clean help
+.PHONY: build setup setup-redis setup-c setup-python setup-js setup-minisign setup-promtool setup-kubernetes setup-strace setup-page plugins guests conformance $(CONFORMANCE:%=conformance-%) demo serve test page-test torture fuzz load soak test-task-logger bench bench-reading bench-crossing lint clean help
 
 help: ## Show this
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 18
@@ -103,6 +103,25 @@ setup-kubernetes: setup-python ## Fetch the schemas of Kubernetes, to validate t
 		python3 -m venv target/tools/kubernetes \
 		&& target/tools/kubernetes/bin/pip install --quiet --disable-pip-version-check --requirement tests/it/deploy/kubernetes-validate.txt; \
 	} || { echo 'kubernetes-validate cannot be installed from PyPI'; exit 1; }
+
+# The browser is the system's, the accessibility rules are those of axe-core; both only for the tests of the page.
+PAGE_TOOLS := target/page
+AXE_VERSION := 4.14.1
+
+setup-page: setup-python setup-js ## Install Chromium and what drives it, for the tests of the page
+	@command -v chromium >/dev/null || { \
+		[ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null \
+		&& apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends chromium fonts-dejavu-core; \
+	} || { echo 'chromium is missing: install it (Debian, Ubuntu: `sudo apt-get install chromium`)'; exit 1; }
+	@mkdir -p $(PAGE_TOOLS)
+	@cmp -s tests/page/requirements.txt $(PAGE_TOOLS)/venv/requirements.txt || { \
+		python3 -m venv $(PAGE_TOOLS)/venv \
+		&& $(PAGE_TOOLS)/venv/bin/pip install --quiet --disable-pip-version-check --requirement tests/page/requirements.txt \
+		&& cp tests/page/requirements.txt $(PAGE_TOOLS)/venv; \
+	} || { echo 'the packages of tests/page/requirements.txt cannot be installed from PyPI'; exit 1; }
+	@test -f $(PAGE_TOOLS)/axe/node_modules/axe-core/axe.min.js || \
+		npm install --silent --no-save --no-audit --no-fund --ignore-scripts --prefix $(PAGE_TOOLS)/axe axe-core@$(AXE_VERSION) \
+		|| { echo 'axe-core cannot be installed from npm'; exit 1; }
 
 plugins: setup ## Build the bundled plugins into target/plugins
 	cargo build $(CARGO_FLAGS) --profile plugin --target $(PLUGIN_TARGET) $(PLUGINS:%=-p %)
@@ -173,6 +192,9 @@ test: ## Run all tests
 	@$(started); $(MAKE) --no-print-directory setup-redis setup-minisign setup-strace setup-promtool setup-kubernetes plugins guests conformance; \
 	REQUIRE_REDIS=1 REQUIRE_MINISIGN=1 REQUIRE_STRACE=1 REQUIRE_PROMTOOL=1 REQUIRE_KUBERNETES=1 REQUIRE_GUESTS=1 REQUIRE_PYTHON=1 cargo test $(CARGO_FLAGS) --release --workspace $(FAILPOINTS) -- $(ARGS); \
 	$(finished)
+
+page-test: setup-page build ## Test the page in a browser; pictures of it go to target/page (ARGS='-k looks')
+	CHROMIUM=$$(command -v chromium) PYTHONDONTWRITEBYTECODE=1 $(PAGE_TOOLS)/venv/bin/python -m pytest -q -p no:cacheprovider -rP tests/page $(ARGS)
 
 # How long, and how many tests side by side: they wait more than they work.
 MINUTES ?= 5

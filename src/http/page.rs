@@ -18,7 +18,7 @@ use sha2::{Digest, Sha256};
 use super::problem::Problem;
 
 /// Whatever a log makes the page show: no script but the page's own runs, nothing is asked of another origin.
-const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'";
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types parse-worker";
 /// Characters of the digest in a URL.
 const DIGEST_CHARS: usize = 16;
 /// Under a URL with the digest of what it answers.
@@ -35,7 +35,7 @@ macro_rules! assets {
 /// Every file of `src/page` but the HTML.
 static ASSETS: &[Asset] = assets! {
     "ansi.js" "api.js" "app.js" "base.css" "bodies.js" "conversation.js" "dom.js" "feed.js" "format.js" "icon.svg" "index-row.js"
-    "index-view.js" "index.css" "items.js" "markdown.js" "menu.js" "parse-worker.js" "plugins-view.js" "preferences.js"
+    "index-view.js" "index.css" "items.js" "markdown.js" "menu.js" "parse-worker.js" "parse.js" "plugins-view.js" "preferences.js"
     "record.js" "route.js" "rows.css" "search-view.js" "status.js" "task-bar.js" "task-details.js" "task-edges.js"
     "task-facts.js" "task-find.js" "task-finder.js" "task-head.js" "task-open.js" "task-reader.js" "task-view.js"
     "task-window.js" "task.css" "text.js" "theme.js" "timeline.js" "virtual-list.js" "webhook.js"

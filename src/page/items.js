@@ -107,7 +107,7 @@ const ROWS = {
   ],
 
   user: (item, view) => item.records.map((record) => [
-    el('div', { class: 'speaker' }, 'User', record.record.question_type ? el('span', { class: 'chip', text: String(record.record.question_type) }) : null),
+    el('div', { class: 'speaker' }, 'User', record.record.question_type ? el('span', { class: 'chip', text: line(String(record.record.question_type), 40) }) : null),
     block(record, said(record, view), 'markdown', 30, view),
   ]),
 

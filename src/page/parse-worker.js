@@ -1,9 +1,9 @@
 // Parses a record of megabytes beside the page.
 
-onmessage = ({ data }) => {
+onmessage = ({ data: { id, text } }) => {
   try {
-    postMessage({ value: JSON.parse(data) });
+    postMessage({ id, value: JSON.parse(text) });
   } catch {
-    postMessage({});
+    postMessage({ id, isWrong: true });
   }
 };

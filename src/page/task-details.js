@@ -12,15 +12,17 @@ export function fillDetails(panel, { id, task, live, usage, isWhole, highlight }
   const open = new Set([...panel.querySelectorAll('details[open]')].map((each) => each.dataset.name));
   const part = (name, count, ...children) => el('section', {}, el('h2', {}, name, count === null ? null : el('span', { class: 'count', text: number(count) })), ...children);
   fill(panel,
-    redactions(part, live, isWhole, highlight),
+    redactions(part, task, live, isWhole, highlight),
     tools(part, live, usage, isWhole),
     plugins(part, task),
     files(part, id, task),
     task?.metadata ? el('section', {}, el('details', { data: { name: 'metadata' }, open: open.has('metadata') }, el('summary', {}, el('h2', { text: 'Metadata' })), jsonBlock(task.metadata))) : null);
 }
 
-function redactions(part, live, isWhole, highlight) {
-  const rules = [...live.rules].sort((a, b) => b[1] - a[1]);
+function redactions(part, task, live, isWhole, highlight) {
+  const told = annotated(task);
+  const rules = [...(told ?? live.rules)].sort((a, b) => b[1] - a[1]);
+  isWhole ||= told !== null;
   const total = rules.reduce((sum, [, count]) => sum + count, 0);
   if (total === 0) return part('Redactions', null, el('p', { class: 'muted', text: isWhole ? 'Nothing was redacted.' : 'None in what is loaded.' }));
   return part('Redactions', total,
@@ -28,6 +30,18 @@ function redactions(part, live, isWhole, highlight) {
       button({ class: 'redacted rule', title: 'Highlight in the conversation', on: { click: () => highlight(rule) } }, line(rule, 60)),
       el('span', { class: 'number', text: number(count) })))),
     isWhole ? null : el('p', { class: 'muted small', text: 'Counted in what is loaded.' }));
+}
+
+/** What plugins say that they redacted, by rule; `null` when none says. */
+function annotated(task) {
+  const annotations = task?.metadata?.annotations;
+  if (!annotations || typeof annotations !== 'object') return null;
+  const rules = new Map();
+  for (const { redactions: told } of Object.values(annotations).filter(Boolean)) {
+    if (!told || typeof told !== 'object') continue;
+    for (const [rule, count] of Object.entries(told)) if (count > 0) rules.set(rule, (rules.get(rule) ?? 0) + count);
+  }
+  return rules.size > 0 ? rules : null;
 }
 
 function tools(part, live, usage, isWhole) {

@@ -4,14 +4,13 @@
 import { request, taskPath } from './api.js';
 import { failed } from './conversation.js';
 import { copy, toast } from './dom.js';
+import { parse } from './parse.js';
 
 /** Opened rows that are remembered, and whole records that are kept. */
 const REMEMBERED_MAX = 400;
 const WHOLE_MAX = 24;
 /** Records up to this size are fetched whole as soon as their row is opened. */
 const SMALL = 300_000;
-/** Larger ones are parsed beside the page. */
-const PARSE_HERE = 400_000;
 
 /** How rows are to be shown; the rows' only way to the rest. */
 export class TaskOpen {
@@ -33,7 +32,6 @@ export class TaskOpen {
   #wide = new Set();
   #json = new Set();
   #whole = new Map();
-  #worker = null;
 
   constructor(id, { clock, changed, ...rest }) {
     this.#id = id;
@@ -120,28 +118,13 @@ export class TaskOpen {
     const answer = await request(taskPath(this.#id, `files/${encodeURIComponent(record.file)}`), { headers: { Range: range }, cache: 'no-store' });
     if (answer.status !== 206) throw new Error('The service did not answer with the record alone.');
     const text = await answer.text();
-    const whole = text.length > PARSE_HERE ? await this.#parse(text) : JSON.parse(text);
+    const whole = await parse(text);
     this.#whole.set(record.key, whole);
     for (const key of this.#whole.keys()) {
       if (this.#whole.size <= WHOLE_MAX) break;
       this.#whole.delete(key);
     }
     return whole;
-  }
-
-  /** Parses a large record without holding up the page. */
-  #parse(text) {
-    this.#worker ??= new Worker(new URL('./parse-worker.js', import.meta.url), { type: 'module' });
-    const worker = this.#worker;
-    return new Promise((resolve, reject) => {
-      worker.onmessage = ({ data }) => ('value' in data ? resolve(data.value) : reject(new Error('The record is no JSON.')));
-      worker.onerror = () => reject(new Error('The record cannot be read.'));
-      worker.postMessage(text);
-    });
-  }
-
-  stop() {
-    this.#worker?.terminate();
   }
 
   showsJson(item) {

@@ -139,7 +139,6 @@ export class TaskView {
     this.#timeline.stop();
     this.#head.stop();
     this.#finder.stop();
-    this.#open.stop();
     clearInterval(this.#timer);
     clearTimeout(this.#soon);
   }

@@ -108,5 +108,5 @@ def row(page: Page, text: str):
 def settled(page: Page):
     """Waits until a task is loaded and laid out."""
     page.wait_for_selector(".conversation[aria-busy=false] article.row")
-    page.wait_for_function("document.querySelector('.details section') !== null")
+    page.wait_for_function("() => document.querySelector('.details section') !== null")
     page.evaluate("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")

@@ -75,6 +75,9 @@ class Task:
         if prompt is not None:
             document("01-input.json", {"message": prompt})
             self.metadata["input_message"] = prompt
+        calls = [line for line in self.lines.get(OUTPUT, []) if '"type":"tool_call"' in line]
+        failures = sum('"is_error":true' in line for line in self.lines.get(OUTPUT, []))
+        self.metadata["annotations"] = {"usage": {"models": [MODEL], "tool_calls": len(calls), "tool_errors": failures}}
         stamp = lambda at: at.strftime("%Y-%m-%dT%H:%M:%S.") + f"{at.microsecond // 1000:03}Z"
         self.metadata.update(task_id=self.task_id, created_at=stamp(self.begin), started_at=stamp(self.begin), status=status)
         self.metadata["plugins"] = [
