@@ -167,5 +167,4 @@ addEventListener('keydown', (event) => {
 
 paintTheme();
 onChange(show);
-addEventListener('hashchange', show);
 show();

@@ -17,7 +17,7 @@ export class PluginsView {
 
   constructor() {
     this.#body = el('div', { class: 'plugins' });
-    this.element = el('div', { class: 'index' }, el('div', { class: 'index-scroll' }, this.#body));
+    this.element = el('div', { class: 'index' }, el('div', { class: 'index-scroll', tabindex: 0, role: 'region', 'aria-label': 'Plugins' }, this.#body));
   }
 
   async start() {

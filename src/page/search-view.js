@@ -27,7 +27,7 @@ export class SearchView {
     this.#state = el('p', { class: 'muted total', role: 'status' });
     this.#list = el('div', { class: 'hits' });
     this.#more = el('div', { class: 'more' });
-    this.element = el('div', { class: 'index' }, el('div', { class: 'index-scroll' }, this.#head, this.#list, this.#more));
+    this.element = el('div', { class: 'index' }, el('div', { class: 'index-scroll', tabindex: 0, role: 'region', 'aria-label': 'Hits' }, this.#head, this.#list, this.#more));
   }
 
   async start() {

@@ -9,7 +9,7 @@ import { line } from './text.js';
 /** What is not loaded takes the share of its records, but leaves room for what is. */
 const UNLOADED_MAX = 0.5;
 /** A silence longer than this share of the rest is drawn short. */
-const SILENCE_SHARE = 0.04;
+const SILENCE_SHARE = 0.03;
 const SILENCE_MIN = 4000;
 const SHORT = 0.012;
 const LANES = { text: 0, thinking: 0, user: 0, webhook: 0, knowledge: 0, gap: 0, other: 0, tool: 1 };
@@ -260,13 +260,18 @@ class Axis {
     });
   }
 
+  /** The longest first, as long as they take more than their share of what is left without them. */
   #findSilences(times, span) {
-    for (let at = 1; at < times.length; at += 1) {
-      const gap = times[at] - times[at - 1];
-      if (gap > SILENCE_MIN && gap > span * SILENCE_SHARE) {
-        this.silences.push([times[at - 1], times[at]]);
-      }
+    const gaps = [];
+    for (let at = 1; at < times.length; at += 1) if (times[at] - times[at - 1] > SILENCE_MIN) gaps.push([times[at - 1], times[at]]);
+    gaps.sort((a, b) => b[1] - b[0] - (a[1] - a[0]));
+    let rest = span;
+    for (const [from, to] of gaps) {
+      if (to - from < rest * SILENCE_SHARE) break;
+      rest -= to - from;
+      this.silences.push([from, to]);
     }
+    this.silences.sort((a, b) => a[0] - b[0]);
   }
 
   place(time) {

@@ -2,7 +2,7 @@
 // where it is, whatever happens above or below. With `following` it stays at the end instead.
 
 /** Rows are made this far outside of what is seen, in pixels. */
-const OVERSCAN = 500;
+const OVERSCAN = 350;
 /** This close to the end counts as at the end. */
 const AT_END = 24;
 /** Rows that may stay in the document because the reader's selection begins or ends in them. */
@@ -212,18 +212,21 @@ export class VirtualList {
     const { clientHeight } = this.#scroller;
     if (clientHeight === 0) return;
     this.#keep();
+    // What is read of the document in between makes the browser lay out again: as little as possible.
+    const offset = this.#offset();
+    let now = this.#scroller.scrollTop;
     for (let round = 0; round < 4; round += 1) {
-      const offset = this.#offset();
-      let top = this.#scroller.scrollTop;
+      let top = now;
       if (this.following) top = Math.max(0, offset + this.#sum(this.#items.length) + this.#tail() - clientHeight);
       else if (this.#anchor) top = this.#placed(offset) ?? top;
       const first = this.#at(Math.max(0, top - offset - OVERSCAN));
       const last = Math.min(this.#items.length, this.#at(Math.max(0, top - offset + clientHeight + OVERSCAN)) + 1);
       this.#show(...this.#withSelection(first, last));
-      if (Math.abs(this.#scroller.scrollTop - top) > 0.5) this.#scroller.scrollTop = top;
-      this.#lastTop = this.#scroller.scrollTop;
+      if (Math.abs(now - top) > 0.5) this.#scroller.scrollTop = top;
+      now = top;
       if (!this.#measure()) break;
     }
+    this.#lastTop = this.#scroller.scrollTop;
     if (!this.#hold || this.following) this.#anchor = null;
     this.#hold = false;
     this.#scrolled();

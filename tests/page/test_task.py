@@ -125,6 +125,7 @@ def test_files_can_be_downloaded(page, service):
 
 def test_the_timeline_shortens_silences_and_leads_to_records(page):
     bar = page.get_by_role("slider", name="Timeline: position in the task")
+    page.wait_for_selector(".timeline-window:not([hidden])")
     box = bar.bounding_box()
     # Five silent minutes of six take next to nothing: what is at the middle is no silence.
     at = lambda share: bar.click(position={"x": box["width"] * share, "y": box["height"] * 0.75})
