@@ -10,7 +10,7 @@ use std::{
 use axum::{
     body::{Body, Bytes, HttpBody},
     extract::Request,
-    http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header},
+    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header},
     middleware::Next,
     response::Response,
 };
@@ -43,7 +43,6 @@ struct Encoded {
 /// Compresses an answer if that is good for it and the client takes it.
 pub(super) async fn encoded(request: Request, next: Next) -> Response {
     let coding = accepted(request.headers());
-    let head = request.method() == Method::HEAD;
     let known = request.headers().get(header::IF_NONE_MATCH).cloned();
     let mut response = next.run(request).await;
     if response.status() == StatusCode::NOT_MODIFIED {
@@ -53,16 +52,14 @@ pub(super) async fn encoded(request: Request, next: Next) -> Response {
         }
         return response;
     }
-    let Some((coding, name)) = coding.filter(|_| gains(&response, head)) else { return response };
+    let Some((coding, name)) = coding.filter(|_| gains(&response)) else { return response };
     let Ok(compressor) = Compressor::new(coding) else { return response };
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static(name));
     headers.remove(header::CONTENT_LENGTH);
     headers.remove(header::ACCEPT_RANGES);
     weaken(headers);
-    if head {
-        return response;
-    }
+    // Of a `HEAD` the body is thrown away further out.
     response.map(|from| Body::new(Encoded { from, left: Bytes::new(), compressor, held: false, ended: false }))
 }
 
@@ -74,17 +71,15 @@ fn weaken(headers: &mut HeaderMap) {
     }
 }
 
-fn gains(response: &Response, head: bool) -> bool {
+fn gains(response: &Response) -> bool {
     let headers = response.headers();
     let text = |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let told = text(header::CONTENT_LENGTH).parse().ok();
-    let length = if head { told } else { told.or(response.body().size_hint().exact()) };
+    let length = text(header::CONTENT_LENGTH).parse().ok().or(response.body().size_hint().exact());
     response.status().is_success()
         && response.status() != StatusCode::PARTIAL_CONTENT
         && response.status() != StatusCode::NO_CONTENT
         && !headers.contains_key(header::CONTENT_ENCODING)
         && !headers.contains_key(header::CONTENT_RANGE)
-        && !text(header::CACHE_CONTROL).contains("no-transform")
         && length.is_none_or(|length| length >= LEAST)
         && is_text(text(header::CONTENT_TYPE))
 }

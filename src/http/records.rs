@@ -201,9 +201,8 @@ fn headed(format: Format, body: Body) -> Response {
     let mut response = body.into_response();
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(format.media_type()));
-    // Events are never compressed, by proxies neither; what else is here is not held back by our own compression.
-    let cache = if format == Format::Sse { "no-cache, no-transform" } else { "no-cache" };
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static(cache));
+    // No proxy is to compress it, and gather it for that; our own compression holds nothing back.
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache, no-transform"));
     response
 }
 

@@ -40,6 +40,8 @@ impl Service {
             .env("CACHE_DIR", target.join("bench-cache"))
             .env("PLUGINS_DIR", plugins)
             .env("PORT", port.to_string())
+            // All followers of a bench come from one address.
+            .env("CLIENT_STREAMS", "100000")
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(fs::File::create(&log).unwrap());

@@ -273,8 +273,10 @@ fn the_access_log_holds_neither_queries_nor_tokens() {
     let (parts, ..) = parts(&With { tokens: Some(path), ..With::default() }, temp.path());
     let log = Log::default();
     let writer = log.clone();
-    let subscriber =
-        tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE).with_writer(move || writer.clone());
+    let subscriber = tracing_subscriber::fmt()
+        .with_ansi(false)
+        .with_max_level(tracing::Level::TRACE)
+        .with_writer(move || writer.clone());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     tracing::subscriber::with_default(subscriber.finish(), || {
         let service = hyper_util::service::TowerToHyperService::new(router(parts, CancellationToken::new()));
