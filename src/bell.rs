@@ -3,8 +3,9 @@
 
 use std::{
     collections::HashMap,
+    fmt,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
 };
@@ -14,12 +15,16 @@ use tokio::sync::watch;
 use crate::event::Key;
 
 /// The keys that are followed in this process.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Bell {
     followed: Mutex<HashMap<Key, watch::Sender<()>>>,
     /// How many: what rings need not lock when nobody listens.
     keys: AtomicUsize,
+    lists: OnceLock<Box<Hears>>,
 }
+
+/// What is told of keys.
+type Hears = dyn Fn(&Key) + Send + Sync;
 
 /// Hears of one key's changes, as long as it lives.
 #[derive(Debug)]
@@ -49,9 +54,27 @@ impl Bell {
         }
     }
 
+    /// Tells whoever keeps lists of all keys, from now on. There is one: the first stays.
+    pub fn tell_lists(&self, hears: impl Fn(&Key) + Send + Sync + 'static) {
+        drop(self.lists.set(Box::new(hears)));
+    }
+
+    /// What a list shows of a key has changed.
+    pub fn ring_lists(&self, key: &Key) {
+        if let Some(hears) = self.lists.get() {
+            hears(key);
+        }
+    }
+
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<Key, watch::Sender<()>>> {
         // Each use is one call that leaves a whole map.
         self.followed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for Bell {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Bell").field("keys", &self.keys).finish_non_exhaustive()
     }
 }
 
@@ -86,6 +109,18 @@ mod tests {
 
     fn key(text: &str) -> Key {
         Key::Task(Id::parse(text).unwrap())
+    }
+
+    #[test]
+    fn lists_hear_of_every_key() {
+        let (bell, heard) = (Bell::default(), Arc::<Mutex<Vec<Key>>>::default());
+        bell.ring_lists(&key("early"));
+        let hears = Arc::clone(&heard);
+        bell.tell_lists(move |key| hears.lock().unwrap().push(key.clone()));
+        bell.tell_lists(|_| panic!("the first stays"));
+        bell.ring_lists(&key("a"));
+        bell.ring_lists(&key("b"));
+        assert_eq!(*heard.lock().unwrap(), [key("a"), key("b")]);
     }
 
     #[tokio::test]

@@ -120,7 +120,7 @@ pub fn ls(target: &Target, out: &mut dyn Write) -> Result<ExitCode, ClientError>
 fn list(target: &Target, out: &mut dyn Write) -> Result<ExitCode, ClientError> {
     let client = Client::new(target);
     let mut table = table::Table::new(&["TASK", "STATUS", "CREATED", "STARTED", "COMPLETED"]);
-    let mut path = "/tasks?limit=500".to_owned();
+    let mut path = "/tasks?sort=id&limit=500".to_owned();
     loop {
         let page = client.json(client.ok(client.get(&path, None)?)?)?;
         let tasks = page["tasks"].as_array().ok_or_else(|| client.foreign())?;
@@ -130,7 +130,7 @@ fn list(target: &Target, out: &mut dyn Write) -> Result<ExitCode, ClientError> {
         }
         table.print(out)?;
         match page["next"].as_str() {
-            Some(next) => path = format!("/tasks?limit=500&after={}", in_url(next)),
+            Some(next) => path = format!("/tasks?sort=id&limit=500&after={}", in_url(next)),
             None => return Ok(ExitCode::SUCCESS),
         }
     }

@@ -20,7 +20,7 @@ use crate::{
     committer::state_file,
     decode::Decoder,
     event::{Entry, Id, StreamId},
-    http::{Wanted, limit_of_query, wanted},
+    http::{Wanted, limits_of_query, wanted},
     ingest,
     journal::{
         record::Record,
@@ -236,10 +236,9 @@ fn publish(bytes: &[u8]) {
 
 fn query(bytes: &[u8]) {
     let text = String::from_utf8_lossy(bytes);
-    if let Ok(uri) = format!("/tasks?{text}").parse()
-        && let Some(limit) = limit_of_query(&uri)
-    {
-        assert!((1..=1000).contains(&limit), "{limit}");
+    if let Ok(uri) = format!("/tasks?{text}").parse() {
+        let limits = limits_of_query(&uri);
+        assert!(limits.iter().flatten().all(|limit| (1..=1000).contains(limit)), "{limits:?}");
     }
     for len in [0, 1, 10, u64::MAX] {
         if let Wanted::Part(start, end) = wanted(&text, len) {

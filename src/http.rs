@@ -5,7 +5,10 @@
 //! | `GET /health` | 200, or 503 when a thread of the data path stands still |
 //! | `GET /ready`, `GET /ready?write` | 200 when logs can be read, when events are being taken in |
 //! | `GET /metrics` | JSON, or the Prometheus text format by `Accept` or `?format=prometheus` |
-//! | `GET /tasks`, `GET /webhooks` | ids, a page at a time: `?after=ID&limit=N` |
+//! | `GET /tasks` | tasks from the index: filters, orders, a page at a time |
+//! | `GET /tasks/events` | tasks that appear, change or go, by server-sent events |
+//! | `GET /tasks/{id}` | a task at a glance |
+//! | `GET /webhooks` | flows that have not joined a task, a page at a time: `?after=ID&limit=N` |
 //! | `GET /tasks/{id}/logs` | all standard files in one object; with parameters records, in pages or streamed |
 //! | `GET /tasks/{id}/stream` | records as they come, by server-sent events or lines |
 //! | `GET /tasks/{id}/counts` | how many records there are of each sort, and how many a filter wants |
@@ -28,7 +31,13 @@ use axum::{
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
-use crate::{bell::Bell, metrics::Recorder, reader::Logs, source::Stream, status::Status};
+use crate::{
+    bell::Bell,
+    metrics::Recorder,
+    reader::{Index, Logs},
+    source::Stream,
+    status::Status,
+};
 
 mod archive;
 mod body;
@@ -38,8 +47,10 @@ mod connection;
 mod encoding;
 mod events;
 mod files;
+mod firehose;
 mod follow;
 mod guard;
+mod lists;
 mod live;
 mod manners;
 mod operations;
@@ -69,6 +80,8 @@ pub trait PluginView: Send + Sync {
 pub struct HttpParts {
     /// `LOGS_DIR`; need not exist yet.
     pub logs_dir: PathBuf,
+    /// The index of the tasks in it.
+    pub index: Index,
     /// What the data path says of itself.
     pub status: Arc<Status>,
     /// Hints that a task's files have changed.
@@ -127,6 +140,7 @@ pub struct Limits {
 /// State of all handlers.
 struct App {
     logs: Logs,
+    index: Index,
     logs_dir: PathBuf,
     status: Arc<Status>,
     stream: Arc<dyn Stream>,
@@ -219,6 +233,7 @@ impl App {
 fn router(parts: HttpParts, stop: CancellationToken) -> Router {
     let app = Arc::new(App {
         logs: Logs::new(parts.logs_dir.clone()),
+        index: parts.index,
         logs_dir: parts.logs_dir,
         status: parts.status,
         stream: parts.stream,
@@ -241,14 +256,16 @@ fn router(parts: HttpParts, stop: CancellationToken) -> Router {
         .route("/metrics", get(operations::metrics))
         .route("/plugins", get(operations::plugins))
         .route("/plugins/{name}/forget", post(operations::forget_plugin))
-        .route("/tasks", get(tasks::list_tasks))
+        .route("/tasks", get(lists::list_tasks))
+        .route("/tasks/events", get(firehose::task_events))
+        .route("/tasks/{id}", get(tasks::task))
         .route("/tasks/{id}/logs", get(records::logs))
         .route("/tasks/{id}/stream", get(records::stream))
         .route("/tasks/{id}/counts", get(records::counts))
         .route("/tasks/{id}/files", get(files::list_of_task))
         .route("/tasks/{id}/files/{name}", get(files::of_task))
         .route("/tasks/{id}/archive", get(archive::of_task))
-        .route("/webhooks", get(tasks::list_flows))
+        .route("/webhooks", get(lists::list_flows))
         .route("/webhooks/{id}/files", get(files::list_of_flow))
         .route("/webhooks/{id}/files/{name}", get(files::of_flow))
         .route("/events", post(events::append))
@@ -263,6 +280,6 @@ fn router(parts: HttpParts, stop: CancellationToken) -> Router {
 pub(crate) mod tests;
 #[cfg(test)]
 pub(crate) use self::{
+    lists::limits_of_query,
     range::{Wanted, wanted},
-    tasks::limit_of_query,
 };

@@ -19,8 +19,10 @@ mod cursor;
 mod file;
 mod filter;
 mod growing;
+mod index;
 mod lines;
 mod list;
+mod overview;
 mod records;
 pub mod render;
 mod text;
@@ -32,7 +34,9 @@ pub use cursor::{Cursor, InvalidCursor};
 pub use file::{FileInfo, PublicFile, Section};
 pub use filter::{Filter, InvalidFilter, Level, Pattern, Seen, time};
 pub use growing::{Growing, Grown};
-pub use list::{Page, TaskSummary};
+pub use index::{Change, Facets, Field, Index, Place, Row, TaskPage, TaskQuery, Values};
+pub use list::Page;
+pub use overview::Flow;
 pub use records::{Order, Record, Records};
 
 /// What stands in `LOGS_DIR`, for reading.
@@ -182,11 +186,6 @@ impl Folder {
         let mut text = Vec::new();
         file.section(0, len).read_to_end(&mut text).map_err(failed("read a file"))?;
         Ok(Some(serde_json::from_slice::<Success>(&text).is_ok_and(|result| result.success)))
-    }
-
-    /// Status and times from `metadata.json`; empty when it is not there or not readable as JSON.
-    pub fn summary(&self, id: &Id) -> Result<TaskSummary, ReadError> {
-        TaskSummary::read(self, id)
     }
 }
 

@@ -22,6 +22,7 @@ use crate::{
     metrics::{self, DataPath, Recorder, SyncFailures},
     owner::Owner,
     plugin::{CompileLimits, HostConfig, PluginError, PluginHost},
+    reader::Index,
     source::{
         self, SourceError, Stream,
         embedded::EmbeddedStream,
@@ -182,10 +183,13 @@ impl Service {
 
     /// Starts all threads.
     pub fn spawn(self) -> Running {
+        let index = Index::start(self.config.logs_dir.clone());
+        let hears = index.clone();
+        self.bell.tell_lists(move |key| hears.touched(key));
         let stop = Arc::new(Ending::default());
         let failed = Arc::new(Mutex::new(None));
         let http_stop = CancellationToken::new();
-        let http = self.spawn_http(&http_stop, &failed);
+        let http = self.spawn_http(index, &http_stop, &failed);
         let watch = self.spawn_watch(&stop, &failed);
         let owner = Owner {
             config: Arc::clone(&self.config),
@@ -201,9 +205,15 @@ impl Service {
         Running { stop, failed, http_stop, host: self.host, sync_failures: self.sync_failures, owner, watch, http }
     }
 
-    fn spawn_http(&self, stop: &CancellationToken, failed: &Arc<Mutex<Option<String>>>) -> Option<JoinHandle<()>> {
+    fn spawn_http(
+        &self,
+        index: Index,
+        stop: &CancellationToken,
+        failed: &Arc<Mutex<Option<String>>>,
+    ) -> Option<JoinHandle<()>> {
         let parts = HttpParts {
             logs_dir: self.config.logs_dir.clone(),
+            index,
             status: Arc::clone(&self.status),
             bell: Arc::clone(&self.bell),
             stream: Arc::clone(&self.stream),

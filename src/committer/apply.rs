@@ -89,7 +89,12 @@ impl Applying {
                     self.window.give(commits.iter().map(|commit| commit.bytes).sum());
                     self.surplus.give(commits.iter().map(|commit| commit.surplus).sum());
                     let changes = commits.iter().flat_map(|commit| &commit.record.changes);
-                    changes.for_each(|change| self.bell.ring(&change.key));
+                    for change in changes {
+                        self.bell.ring(&change.key);
+                        if change.shows_in_lists() {
+                            self.bell.ring_lists(&change.key);
+                        }
+                    }
                     if let Some(last) = commits.last() {
                         self.progress.reached(last.sequence);
                     }

@@ -35,12 +35,12 @@ use crate::{
 /// First and longest time between two looks of its own.
 pub(super) const POLL: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(2));
 /// A sign of life, when nothing else was sent for so long.
-const HEARTBEAT: Duration = Duration::from_secs(15);
+pub(super) const HEARTBEAT: Duration = Duration::from_secs(15);
 /// Time that each follower adds to the pause between two looks of all: so many cost no more than so much.
 const PACE: Duration = Duration::from_micros(500);
 const PACE_MAX: Duration = Duration::from_secs(1);
 /// When a client that was cut shall come again.
-const RETRY: &str = "retry: 1000\n\n";
+pub(super) const RETRY: &str = "retry: 1000\n\n";
 
 /// One follower.
 pub(super) struct Follow {

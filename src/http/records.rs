@@ -197,7 +197,7 @@ async fn follow(
     Ok(headed(format, Body::from_stream(pieces)))
 }
 
-fn headed(format: Format, body: Body) -> Response {
+pub(super) fn headed(format: Format, body: Body) -> Response {
     let mut response = body.into_response();
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(format.media_type()));

@@ -10,6 +10,7 @@ use std::{
         Mutex,
         atomic::{AtomicU64, Ordering},
     },
+    time::Instant,
 };
 
 use serde_json::{Value, json};
@@ -29,7 +30,9 @@ use crate::{
 mod archive;
 mod bad_input;
 mod files;
+mod firehose;
 mod intake;
+mod lists;
 mod manners;
 mod operation;
 mod page;
@@ -108,6 +111,7 @@ pub(crate) struct Service {
     pub(crate) logs: TempDir,
     pub(crate) status: Arc<Status>,
     bell: Arc<Bell>,
+    index: Index,
     pub(crate) stream: Arc<AppendOnly>,
     plugins: Arc<Plugins>,
     stop: CancellationToken,
@@ -140,6 +144,7 @@ fn parts(with: &With, logs: &Path) -> (HttpParts, Arc<Status>, Arc<Bell>, Arc<Ap
     let bell = Arc::<Bell>::default();
     let parts = HttpParts {
         logs_dir: logs.join("tasks"),
+        index: Index::start(logs.join("tasks")),
         status: Arc::clone(&status),
         bell: Arc::clone(&bell),
         stream: Arc::<AppendOnly>::clone(&stream),
@@ -166,10 +171,11 @@ impl Service {
         let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
         let addr = listener.local_addr().unwrap();
         let (parts, status, bell, stream, plugins) = parts(&with, logs.path());
+        let index = parts.index.clone();
         let stop = CancellationToken::new();
         let served = runtime.spawn(serve(listener, parts, stop.clone()));
         let base = format!("http://{addr}");
-        Self { base, addr, logs, status, bell, stream, plugins, stop, runtime, served: Some(served) }
+        Self { base, addr, logs, status, bell, index, stream, plugins, stop, runtime, served: Some(served) }
     }
 
     /// Writes a file below `LOGS_DIR`, with the folders above it.
@@ -187,6 +193,32 @@ impl Service {
 
     fn get(&self, path: &str) -> Answer {
         self.ask("GET", path, &[], b"")
+    }
+
+    /// A list, once all tasks are indexed.
+    #[track_caller]
+    fn list(&self, path: &str) -> Answer {
+        let deadline = Instant::now() + Duration::from_secs(30);
+        loop {
+            let answer = self.get(path);
+            if answer.status != 200 || answer.json()["complete"] != false {
+                return answer;
+            }
+            assert!(Instant::now() < deadline, "never complete: {answer:?}");
+        }
+    }
+
+    /// Asks until the answer is as wanted.
+    #[track_caller]
+    fn until(&self, path: &str, wanted: impl Fn(&Value) -> bool) -> Answer {
+        let deadline = Instant::now() + Duration::from_secs(30);
+        loop {
+            let answer = self.get(path);
+            if wanted(&answer.json()) {
+                return answer;
+            }
+            assert!(Instant::now() < deadline, "never: {answer:?}");
+        }
     }
 
     fn post(&self, path: &str, body: &[u8]) -> Answer {

@@ -91,6 +91,20 @@ pub struct DeadNote {
     pub attempts: u32,
 }
 
+impl Change {
+    /// Whether a list of tasks or flows may show something else now: documents, a folder or a file that came or went.
+    pub fn shows_in_lists(&self) -> bool {
+        let files = || {
+            self.files.iter().any(|op| match op {
+                FileOp::Append { offset, .. } => *offset == 0,
+                FileOp::Replace { .. } => false,
+                FileOp::Remove { .. } | FileOp::Clear { .. } => true,
+            })
+        };
+        self.documents.is_some() || self.joined.is_some() || files()
+    }
+}
+
 impl FileOp {
     /// The file's name; empty for the directory itself.
     pub fn file(&self) -> &FileName {

@@ -50,6 +50,12 @@ struct Filtered {
 
 // === impl TaskLogs ===
 
+impl Default for TaskLogs {
+    fn default() -> Self {
+        Self { reader: Box::new(io::empty()), len: 0, skipped: 0 }
+    }
+}
+
 impl TaskLogs {
     pub(super) fn prepare(folder: &Folder, limit: u64) -> Result<Self, ReadError> {
         let mut found = Vec::new();
@@ -63,7 +69,7 @@ impl TaskLogs {
         if size > limit {
             return Err(ReadError::TooLarge { size, limit });
         }
-        let mut logs = Self { reader: Box::new(io::empty()), len: 0, skipped: 0 };
+        let mut logs = Self::default();
         let mut open = "{";
         for (key, file, lines) in found {
             let added = match lines {
@@ -132,12 +138,12 @@ impl TaskLogs {
         Ok(true)
     }
 
-    fn push_text(&mut self, text: String) {
+    pub(super) fn push_text(&mut self, text: String) {
         let len = text.len() as u64;
         self.push(Cursor::new(text), len);
     }
 
-    fn push(&mut self, part: impl Read + Send + 'static, len: u64) {
+    pub(super) fn push(&mut self, part: impl Read + Send + 'static, len: u64) {
         let before = std::mem::replace(&mut self.reader, Box::new(io::empty()));
         self.reader = Box::new(before.chain(part.take(len)));
         self.len += len;

@@ -148,7 +148,7 @@ impl PublicFile {
         Ok(FileInfo { name: self.name.clone(), size: self.len, modified: self.modified.to_string(), lines })
     }
 
-    fn count_lines(&self) -> io::Result<u64> {
+    pub(super) fn count_lines(&self) -> io::Result<u64> {
         let (mut at, mut lines) = (0, 0);
         let mut block = vec![0; usize::try_from(BLOCK).unwrap_or(0)];
         while at < self.len {

@@ -17,7 +17,7 @@ fn quick() -> With {
 #[test]
 fn unknown_paths_and_wrong_methods() {
     let service = Service::start();
-    for path in ["/", "/task", "/tasks/", "/tasks/t1", "/tasks/t1/logs/", "/tasks/a/b/logs", "//tasks", "/SECRET"] {
+    for path in ["/", "/task", "/tasks/", "/tasks/t1/logs/", "/tasks/a/b/logs", "//tasks", "/SECRET"] {
         service.get(path).is_problem(404, "no_such_route");
     }
     for (method, path, allow) in [
@@ -40,7 +40,44 @@ fn bad_queries() {
             service.get(&format!("{path}?{query}")).is_problem(400, "bad_query");
         }
     }
-    assert_eq!(service.get("/tasks?after=zzz&limit=1000").status, 200);
+    let long = format!("q={}", "x".repeat(201));
+    let many = format!("source={}", "x,".repeat(101));
+    for query in [
+        "sort=name",
+        "sort=--id",
+        "sort=",
+        "sort=id&sort=cost",
+        "status=finished",
+        "status=running,SECRET",
+        "since=SECRET",
+        "until=15",
+        "since=",
+        "errors=yes",
+        "errors=",
+        "q=a&q=b",
+        "sort=cost&after=t1",
+        "after=t1&sort=-created",
+        "SECRET=1",
+        &long,
+        &many,
+    ] {
+        service.get(&format!("/tasks?{query}")).is_problem(400, "bad_query");
+    }
+    for query in [
+        "after=zzz&limit=1000",
+        "after=",
+        "after=-~t1",
+        "after=0123456789abcdef~t1",
+        "sort=id&after=-~t1",
+        "q=",
+        "status=",
+        "status=running,,failed&status=created",
+        "source=SECRET",
+        "errors=false",
+        "since=15m&until=2026-01-01T00:00:00Z",
+    ] {
+        assert_eq!(service.get(&format!("/tasks?{query}")).status, 200, "{query}");
+    }
 }
 
 #[test]

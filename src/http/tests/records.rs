@@ -257,13 +257,13 @@ fn cut_at_any_byte_and_resumed_nothing_is_missing_and_nothing_comes_twice() {
 }
 
 /// A stream that is being read.
-struct Open {
+pub(super) struct Open {
     connection: TcpStream,
-    text: String,
+    pub(super) text: String,
 }
 
 impl Open {
-    fn new(service: &Service, path: &str) -> Self {
+    pub(super) fn new(service: &Service, path: &str) -> Self {
         let mut connection = service.connect();
         write!(connection, "GET {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", service.addr).unwrap();
         Self { connection, text: String::new() }
@@ -271,16 +271,19 @@ impl Open {
 
     /// Reads on until the stream holds this.
     #[track_caller]
-    fn until(&mut self, what: &str) {
-        let mut block = [0; 4096];
-        while !self.text.contains(what) {
+    pub(super) fn until(&mut self, what: &str) {
+        let (mut block, mut found) = ([0; 64 << 10], self.text.contains(what));
+        while !found {
             let got = self.connection.read(&mut block).unwrap();
             assert!(got > 0, "ended without {what}: {}", self.text);
+            // What was looked through is not looked through again: there may be much of it.
+            let from = self.text.len().saturating_sub(what.len());
             self.text.push_str(&String::from_utf8_lossy(&block[..got]));
+            found = memchr::memmem::find(&self.text.as_bytes()[from..], what.as_bytes()).is_some();
         }
     }
 
-    fn rest(mut self) -> String {
+    pub(super) fn rest(mut self) -> String {
         self.connection.read_to_string(&mut self.text).unwrap();
         self.text
     }
