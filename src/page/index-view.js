@@ -10,6 +10,10 @@ import { dot } from './status.js';
 import { line } from './text.js';
 
 const PAGE = 100;
+/** When to ask again while the service is still counting. */
+const INCOMPLETE = 1500;
+/** Longest text that titles are searched for, in bytes. */
+const TEXT_MAX = 200;
 const SORTS = [['-created', 'Newest first'], ['created', 'Oldest first'], ['-duration', 'Longest'], ['-cost', 'Most expensive'], ['-tokens', 'Most tokens'], ['-errors', 'Most errors'], ['-completed', 'Last finished'], ['id', 'By id']];
 const TIMES = [['', 'Any time'], ['1h', 'Last hour'], ['24h', 'Last 24 hours'], ['168h', 'Last 7 days'], ['720h', 'Last 30 days']];
 const FACETS = [['source', 'Source'], ['agent', 'Agent'], ['model', 'Model']];
@@ -62,7 +66,13 @@ export class IndexView {
     await this.#load();
     this.#feed = new Feed({
       path: '/tasks/events',
-      events: (events) => { for (const { name, data } of events) if (name === 'task' && data?.task_id) this.#heard(data); },
+      events: (events) => {
+        for (const { name, data } of events) {
+          if (name === 'task' && data?.task_id) this.#heard(data);
+          else if (name === 'removed') this.#removed(data?.task_id);
+          else if (name === 'resync') this.#load({ isQuiet: true });
+        }
+      },
       state: (state) => {
         this.element.classList.toggle('is-offline', state === 'waiting' || state === 'failed');
         // What happened meanwhile was not heard.
@@ -80,6 +90,7 @@ export class IndexView {
     this.#feed?.stop();
     this.#watch.disconnect();
     clearInterval(this.#timer);
+    clearTimeout(this.#again);
   }
 
   changed() {
@@ -104,7 +115,7 @@ export class IndexView {
 
   #params() {
     const { status, source, agent, model, q, errors, sort, since } = this.#filter;
-    return { status, source, agent, model, q, errors: errors ? 'true' : '', sort, since };
+    return { status, source, agent, model, q: fitting(q), errors: errors ? 'true' : '', sort, since };
   }
 
   async #load({ isQuiet = false } = {}) {
@@ -124,16 +135,23 @@ export class IndexView {
     this.#loading = null;
     this.#waiting.clear();
     this.#pill.hidden = true;
+    const top = isQuiet ? this.#scroller.scrollTop : 0;
     this.#rows = new Map();
     this.#order = [];
     fill(this.#list);
     this.#append(page.tasks);
+    this.#scroller.scrollTop = top;
     this.#next = page.next;
     this.#counts = page.counts;
     this.#count = page.total;
     this.#paintFilters(page.counts);
     this.#paintEmpty();
+    // Right after a start the service has not looked at all tasks yet.
+    clearTimeout(this.#again);
+    if (page.complete === false) this.#again = setTimeout(() => this.#load({ isQuiet: true }), INCOMPLETE);
   }
+
+  #again = 0;
 
   #counts = null;
   #count = 0;
@@ -210,7 +228,7 @@ export class IndexView {
       this.#filter.q ? el('span', { class: 'chip chip-query' }, `“${line(this.#filter.q, 40)}” in title or id`, button({ class: 'chip-close', 'aria-label': 'Clear', on: { click: () => { document.getElementById('search').value = ''; this.#set({ q: '' }); } } }, icon('cross'))) : null,
       this.#filter.q ? el('a', { class: 'text-button', href: url({ search: this.#filter.q }) }, 'Search inside all logs ↵') : null);
     if (focused) this.element.querySelector(`[data-name="${CSS.escape(focused)}"]`)?.focus();
-    this.#total.textContent = counts ? (all > 0 && this.#count !== all ? `${number(this.#count)} of ${number(all)}` : many(this.#count ?? 0, 'task')) : this.#total.textContent;
+    this.#total.textContent = counts ? (all > 0 && this.#count !== all ? `${number(this.#count)} of ${number(all)}` : this.#count === null ? 'counting…' : many(this.#count, 'task')) : this.#total.textContent;
   }
 
   // === Live
@@ -237,11 +255,25 @@ export class IndexView {
     }
   }
 
+  #removed(id) {
+    this.#waiting.delete(id);
+    const known = this.#rows.get(id);
+    if (!known) return;
+    known.row.remove();
+    this.#rows.delete(id);
+    this.#order = this.#order.filter((each) => each !== id);
+    const status = this.#counts?.status;
+    if (status?.[known.task.status] > 0) status[known.task.status] -= 1;
+    this.#count = Math.max(0, (this.#count ?? 1) - 1);
+    this.#paintFilters(this.#counts);
+    this.#paintEmpty();
+  }
+
   #tally(before, after) {
     const status = this.#counts?.status;
     if (!status || before?.status === after.status) return;
     if (before) status[before.status] = Math.max(0, (status[before.status] ?? 0) - 1);
-    else this.#count += 1;
+    else this.#count = (this.#count ?? 0) + 1;
     status[after.status] = (status[after.status] ?? 0) + 1;
     this.#paintFilters(this.#counts);
   }
@@ -297,3 +329,10 @@ function queryOf({ status, source, agent, model, q, errors, sort, since }) {
   return { status, source, agent, model, q, errors: errors ? 'true' : '', sort: sort === '-created' ? '' : sort, since };
 }
 
+
+/** As much of a text as the service takes. */
+function fitting(text) {
+  let fits = text;
+  while (new TextEncoder().encode(fits).length > TEXT_MAX) fits = [...fits].slice(0, -1).join('');
+  return fits;
+}

@@ -1,6 +1,6 @@
 // Hits in the logs of all tasks, newest first, each with the words around it and a link to its place.
 
-import { json } from './api.js';
+import { json, taskPath } from './api.js';
 import { button, el, fill, toast } from './dom.js';
 import { ago, bytes, many, stamp, time } from './format.js';
 import { go, params, url, fragment } from './route.js';
@@ -19,6 +19,7 @@ export class SearchView {
   #shown = 0;
   #next = null;
   #groups = new Map();
+  #titles = [];
   #stop = new AbortController();
 
   constructor() {
@@ -72,9 +73,23 @@ export class SearchView {
     this.#next = page.next;
     for (const hit of page.hits) this.#show(hit);
     this.#shown += page.hits.length;
+    this.#name();
     const searched = [Number.isFinite(page.tasks) && many(page.tasks, 'task'), Number.isFinite(page.bytes) && bytes(page.bytes)].filter(Boolean).join(', ');
     this.#state.textContent = `${this.#shown === 0 ? 'No hits' : many(this.#shown, 'hit')}${this.#next ? ' so far' : ''}${searched ? ` · looked through ${searched}` : ''}${page.partial ? ' · stopped at its limit of time or size' : ''}`;
     fill(this.#more, this.#next ? button({ class: 'small-button', on: { click: (event) => { event.currentTarget.disabled = true; this.#load().catch((error) => toast(error.message)); } } }, page.partial ? 'Go on searching' : 'More hits') : '');
+  }
+
+  /** Hits name their task by its id: its title is asked for, one after the other. */
+  async #name() {
+    for (const [id, link] of this.#titles.splice(0)) {
+      try {
+        const { task } = await json(taskPath(id), { signal: this.#stop.signal });
+        if (task?.title) fill(link, nodes(line(task.title, 160)), ' ', el('span', { class: 'muted mono small', text: line(id, 60) }));
+      } catch {
+        // The id says enough.
+      }
+      if (this.#stop.signal.aborted) return;
+    }
   }
 
   #show(hit) {
@@ -83,7 +98,9 @@ export class SearchView {
     if (!group) {
       group = el('ol', { class: 'plain' });
       this.#groups.set(hit.task_id, group);
-      this.#list.append(el('section', { class: 'hit-group' }, el('h2', {}, el('a', { href: url({ task: hit.task_id, find: this.#query.search, regex: this.#query.isRegex ? 1 : '' }), dir: 'auto' }, nodes(line(hit.title ?? hit.task_id, 160)))), group));
+      const link = el('a', { href: url({ task: hit.task_id, find: this.#query.search, regex: this.#query.isRegex ? 1 : '' }), dir: 'auto' }, line(hit.task_id, 160));
+      this.#list.append(el('section', { class: 'hit-group' }, el('h2', {}, link), group));
+      this.#titles.push([hit.task_id, link]);
     }
     const at = time(hit.timestamp);
     const target = url({ task: hit.task_id, find: this.#query.search, regex: this.#query.isRegex ? 1 : '' }, fragment(hit.cursor));
