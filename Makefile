@@ -104,7 +104,8 @@ setup-kubernetes: setup-python ## Fetch the schemas of Kubernetes, to validate t
 		&& target/tools/kubernetes/bin/pip install --quiet --disable-pip-version-check --requirement tests/it/deploy/kubernetes-validate.txt; \
 	} || { echo 'kubernetes-validate cannot be installed from PyPI'; exit 1; }
 
-# The browser is the system's, the modules' own tests run from a copy that tells Node.js what they are, the accessibility rules are those of axe-core; both only for the tests of the page.
+# Only for the tests of the page. The browser is the system's, the accessibility rules are those of axe-core; the modules' own
+# tests run from a copy that tells Node.js what they are.
 PAGE_TOOLS := target/page
 AXE_VERSION := 4.14.1
 
@@ -197,7 +198,7 @@ page-test: setup-page build ## Test the page in a browser; pictures of it go to 
 	@rm -rf $(PAGE_TOOLS)/logic && mkdir -p $(PAGE_TOOLS)/logic/src $(PAGE_TOOLS)/logic/tests/page
 	@cp -r src/page $(PAGE_TOOLS)/logic/src && cp tests/page/*.mjs $(PAGE_TOOLS)/logic/tests/page
 	@echo '{"type": "module"}' > $(PAGE_TOOLS)/logic/package.json
-	node --test $(PAGE_TOOLS)/logic/tests/page/
+	node --test $(PAGE_TOOLS)/logic/tests/page/logic.test.mjs
 	CHROMIUM=$$(command -v chromium) PYTHONDONTWRITEBYTECODE=1 $(PAGE_TOOLS)/venv/bin/python -m pytest -q -p no:cacheprovider -rP tests/page $(ARGS)
 
 # How long, and how many tests side by side: they wait more than they work.
