@@ -35,7 +35,7 @@ C_FLAGS := --target=wasm32-wasi -mexec-model=reactor -std=c11 -O2 -Wall -Wextra 
 PYTHON_TOOLS := target/tools/python
 JS_TOOLS := target/tools/js
 
-.PHONY: build setup setup-redis setup-c setup-python setup-js setup-minisign setup-promtool setup-kubernetes setup-strace setup-page plugins guests conformance $(CONFORMANCE:%=conformance-%) demo serve test page-test torture fuzz load soak test-task-logger bench bench-reading bench-crossing lint clean help
+.PHONY: build setup setup-redis setup-c setup-python setup-js setup-minisign setup-promtool setup-kubernetes setup-strace setup-page setup-api plugins guests conformance $(CONFORMANCE:%=conformance-%) demo serve test page-test api-test torture fuzz load soak test-task-logger bench bench-reading bench-crossing lint clean help
 
 help: ## Show this
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 18
@@ -123,6 +123,13 @@ setup-page: setup-python setup-js ## Install Chromium and what drives it, for th
 	@test -f $(PAGE_TOOLS)/axe/node_modules/axe-core/axe.min.js || \
 		npm install --silent --no-save --no-audit --no-fund --ignore-scripts --prefix $(PAGE_TOOLS)/axe axe-core@$(AXE_VERSION) \
 		|| { echo 'axe-core cannot be installed from npm'; exit 1; }
+
+setup-api: setup-python ## Install schemathesis, to ask the service what its OpenAPI document says
+	@cmp -s tests/api/requirements.txt target/tools/api/requirements.txt || { \
+		python3 -m venv target/tools/api \
+		&& target/tools/api/bin/pip install --quiet --disable-pip-version-check --requirement tests/api/requirements.txt \
+		&& cp tests/api/requirements.txt target/tools/api; \
+	} || { echo 'schemathesis cannot be installed from PyPI'; exit 1; }
 
 plugins: setup ## Build the bundled plugins into target/plugins
 	cargo build $(CARGO_FLAGS) --profile plugin --target $(PLUGIN_TARGET) $(PLUGINS:%=-p %)
@@ -213,6 +220,13 @@ SECONDS ?= 60
 
 fuzz: ## Run every reader of bytes from outside over mutated input for SECONDS each
 	SECONDS=$(SECONDS) cargo test $(CARGO_FLAGS) --release --lib -- fuzzing:: --nocapture
+
+# How long it asks.
+API_SECONDS ?= 100
+
+api-test: setup-api ## Hold the running service against its OpenAPI document (API_SECONDS)
+	cargo build $(CARGO_FLAGS) --release
+	tests/api/run $(abspath $(BIN)) $(abspath target/tools/api/bin/schemathesis) $(API_SECONDS)
 
 test-task-logger: test ## The same, under the name of the spec
 

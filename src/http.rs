@@ -17,6 +17,7 @@
 //! | `GET /tasks/{id}/archive` | all files in one: `?format=tar.gz`, `tar.zst` or `zip` |
 //! | `GET /` | the page for people; its files are under `/page` |
 //! | `GET /plugins`, `POST /plugins/{name}/forget` | the plugin host's report; lifting a requirement |
+//! | `GET /openapi.json`, `GET /docs` | what there is to ask, for programs and for people |
 //! | `POST /events` | appends to the stream, answers the ids |
 //!
 //! Every error but the spec's 404 is `application/problem+json` with a stable `code`; none repeats a producer's text. Work on
@@ -40,6 +41,7 @@ use crate::{
 };
 
 mod archive;
+mod bare;
 mod body;
 mod clients;
 mod conditions;
@@ -53,6 +55,7 @@ mod guard;
 mod lists;
 mod live;
 mod manners;
+mod openapi;
 mod operations;
 mod page;
 mod problem;
@@ -269,6 +272,8 @@ fn router(parts: HttpParts, stop: CancellationToken) -> Router {
         .route("/webhooks/{id}/files", get(files::list_of_flow))
         .route("/webhooks/{id}/files/{name}", get(files::of_flow))
         .route("/events", post(events::append))
+        .route("/openapi.json", get(openapi::json))
+        .route("/docs", get(openapi::docs))
         .merge(page::routes())
         .fallback(manners::no_such_route)
         .method_not_allowed_fallback(manners::wrong_method)

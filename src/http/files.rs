@@ -15,6 +15,7 @@ use serde_json::json;
 
 use super::{
     App,
+    bare::Bare,
     body::Pulled,
     conditions::{Verdict, judge, range_fits},
     live::follow,
@@ -51,6 +52,7 @@ struct Opened {
 
 pub(super) async fn list_of_task(
     State(app): State<Arc<App>>,
+    _: Bare,
     id: Result<Path<String>, PathRejection>,
 ) -> Result<Response, Problem> {
     list(&app, Shelf::Tasks, id).await
@@ -58,6 +60,7 @@ pub(super) async fn list_of_task(
 
 pub(super) async fn list_of_flow(
     State(app): State<Arc<App>>,
+    _: Bare,
     id: Result<Path<String>, PathRejection>,
 ) -> Result<Response, Problem> {
     list(&app, Shelf::Flows, id).await

@@ -7,10 +7,13 @@ use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header, uri::A
 use super::problem::Problem;
 use crate::tokens::{Scope, Token, Tokens};
 
+/// What is answered without a token: what probes ask, and what the service is.
+const OPEN: [&str; 4] = ["/health", "/ready", "/openapi.json", "/docs"];
+
 /// Whom HTTP serves.
 #[derive(Clone, Debug)]
 pub struct Access {
-    /// Whose tokens are asked for, by everything but `/health`, `/ready` and the page's own files.
+    /// Whose tokens are asked for, by everything but [`OPEN`] and the page's own files.
     pub tokens: Arc<Tokens>,
     /// Names in `Host` under which the service may be asked, besides addresses and `localhost`; `None`: any.
     pub hosts: Option<Vec<String>>,
@@ -43,7 +46,7 @@ impl Guard {
             let detail = "Requests that a page of another origin makes are refused.";
             return Err(Problem::new(StatusCode::FORBIDDEN, "cross_origin", detail));
         }
-        if self.0.tokens.is_open() || matches!(uri.path(), "/health" | "/ready") || is_page(method, uri.path()) {
+        if self.0.tokens.is_open() || OPEN.contains(&uri.path()) || is_page(method, uri.path()) {
             return Ok(None);
         }
         let Some(given) = headers.get(header::AUTHORIZATION).and_then(bearer) else {
@@ -144,7 +147,7 @@ mod tests {
         let check = |path: &'static str, pairs: &[_]| {
             with.check(&Method::GET, &Uri::from_static(path), &headers(pairs)).is_ok()
         };
-        for path in ["/health", "/ready", "/", "/page/app.js"] {
+        for path in ["/", "/page/app.js"].into_iter().chain(OPEN) {
             assert!(check(path, &[]), "{path}");
         }
         assert!(with.check(&Method::POST, &Uri::from_static("/"), &headers(&[])).is_err());

@@ -11,7 +11,7 @@ use axum::{
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use super::{App, problem::Problem};
+use super::{App, bare::Bare, problem::Problem};
 use crate::metrics::{self, Disk};
 
 const PROMETHEUS: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -113,7 +113,7 @@ pub(super) async fn metrics(
     .await
 }
 
-pub(super) async fn plugins(State(app): State<Arc<App>>) -> Result<Response, Problem> {
+pub(super) async fn plugins(State(app): State<Arc<App>>, _: Bare) -> Result<Response, Problem> {
     let report = app.blocking(|app| Ok(app.plugins.report())).await?;
     Ok(Json(report).into_response())
 }

@@ -75,7 +75,8 @@ async fn asset(digest: Option<String>, name: String, headers: HeaderMap) -> Resp
     let asset = ASSETS.iter().find(|asset| asset.name == name);
     let is_form = |digest: &String| digest.len() == DIGEST_CHARS && digest.bytes().all(|byte| byte.is_ascii_hexdigit());
     let Some(asset) = asset.filter(|_| digest.as_ref().is_none_or(is_form)) else {
-        return Problem::new(StatusCode::NOT_FOUND, "no_such_route", "There is nothing under this path.").into_response();
+        return Problem::new(StatusCode::NOT_FOUND, "no_such_route", "There is nothing under this path.")
+            .into_response();
     };
     // A page of another version that is still open, or a replica of one: it gets what there is, but must not keep it.
     let caching = if digest.is_some_and(|digest| digest == PAGE.digest) { FOREVER } else { ASK_AGAIN };

@@ -34,6 +34,7 @@ mod firehose;
 mod intake;
 mod lists;
 mod manners;
+mod openapi;
 mod operation;
 mod page;
 mod reading;
@@ -138,7 +139,6 @@ struct Answer {
 }
 
 /// What a service is made of, and what the test holds of it.
-#[expect(clippy::type_complexity, reason = "taken apart at once")]
 fn parts(with: &With, logs: &Path) -> (HttpParts, Arc<Status>, Arc<Bell>, Arc<AppendOnly>, Arc<Plugins>) {
     let (status, stream, plugins) = (Arc::<Status>::default(), Arc::<AppendOnly>::default(), Arc::default());
     let bell = Arc::<Bell>::default();

@@ -13,6 +13,7 @@ mod bad_input;
 mod chaos;
 mod checker;
 mod command_line;
+mod confined;
 mod conformance;
 mod deploy;
 mod doctor;

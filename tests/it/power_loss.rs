@@ -41,7 +41,7 @@ struct Watched {
 }
 
 /// Whether processes can be traced here; a skip is never silent.
-fn strace_works() -> bool {
+pub(crate) fn strace_works() -> bool {
     let tried = Command::new("strace").args(["-f", "-o", "/dev/null", "true"]).stderr(Stdio::null()).status();
     let works = tried.as_ref().is_ok_and(std::process::ExitStatus::success);
     if !works {
