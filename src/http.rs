@@ -12,6 +12,7 @@
 //! | `GET /tasks/{id}/logs` | all standard files in one object; with parameters records, in pages or streamed |
 //! | `GET /tasks/{id}/stream` | records as they come, by server-sent events or lines |
 //! | `GET /tasks/{id}/counts` | how many records there are of each sort, and how many a filter wants |
+//! | `GET /search` | records of all tasks that hold a text |
 //! | `GET /tasks/{id}/files`, `GET /webhooks/{id}/files` | names, sizes, times |
 //! | `GET /tasks/{id}/files/{name}`, `GET /webhooks/{id}/files/{name}` | a file as it stands, with ranges; live ones too |
 //! | `GET /tasks/{id}/archive` | all files in one: `?format=tar.gz`, `tar.zst` or `zip` |
@@ -63,6 +64,7 @@ mod query;
 mod range;
 mod reading;
 mod records;
+mod search;
 mod tasks;
 
 use problem::Problem;
@@ -268,6 +270,7 @@ fn router(parts: HttpParts, stop: CancellationToken) -> Router {
         .route("/tasks/{id}/files", get(files::list_of_task))
         .route("/tasks/{id}/files/{name}", get(files::of_task))
         .route("/tasks/{id}/archive", get(archive::of_task))
+        .route("/search", get(search::search))
         .route("/webhooks", get(lists::list_flows))
         .route("/webhooks/{id}/files", get(files::list_of_flow))
         .route("/webhooks/{id}/files/{name}", get(files::of_flow))

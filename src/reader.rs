@@ -25,6 +25,7 @@ mod list;
 mod overview;
 mod records;
 pub mod render;
+mod search;
 mod text;
 
 pub use archive::{Archive, Format};
@@ -38,6 +39,7 @@ pub use index::{Change, Facets, Field, Index, Place, Row, TaskPage, TaskQuery, V
 pub use list::Page;
 pub use overview::Flow;
 pub use records::{Order, Record, Records};
+pub use search::{Hit, Search, Snippet};
 
 /// What stands in `LOGS_DIR`, for reading.
 #[derive(Clone, Debug)]

@@ -135,6 +135,14 @@ impl Asked {
         Ok(())
     }
 
+    /// The `limit` among these: without one, and the largest.
+    pub(super) fn limited(&self, (usual, most): (u64, u64)) -> Result<u64, Problem> {
+        match self.limit {
+            Some(limit) if limit > most => Err(refuse(format!("`limit` is at most {most} here."))),
+            limit => Ok(limit.unwrap_or(usual)),
+        }
+    }
+
     /// Most records of a page, and most of its bytes.
     pub(super) fn page(&self) -> Result<(u64, u64), Problem> {
         let bounded = |name: &str, value: Option<u64>, (usual, most): (u64, u64)| match value {

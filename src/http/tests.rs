@@ -39,6 +39,7 @@ mod operation;
 mod page;
 mod reading;
 mod records;
+mod search;
 
 /// A stream that only takes events in and keeps them for the test to look at.
 #[derive(Default)]

@@ -98,7 +98,18 @@ impl Place {
         Some(Self { rank, id: Id::parse(id).ok()? })
     }
 
-    pub(super) fn text(&self, by: Field) -> String {
+    /// A row's place.
+    pub fn of(row: &Row, by: Field) -> Self {
+        Self { rank: row.rank(by), id: row.task_id.clone() }
+    }
+
+    /// The task.
+    pub fn id(&self) -> &Id {
+        &self.id
+    }
+
+    /// Its text in that order.
+    pub fn text(&self, by: Field) -> String {
         match (by, self.rank) {
             (Field::Id, _) => self.id.to_string(),
             (_, UNKNOWN) => format!("-~{}", self.id),
