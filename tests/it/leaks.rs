@@ -121,6 +121,7 @@ pub(crate) fn in_answers(node: &Node, secrets: &[Secret]) -> Finds {
         for id in ids.iter().filter_map(|entry| entry["task_id"].as_str().or(entry["webhook_event_id"].as_str())) {
             paths.push(format!("{list}/{id}/files"));
             if key == "tasks" {
+                paths.push(format!("{list}/{id}"));
                 paths.push(format!("{list}/{id}/logs"));
             }
             for file in node.json(&format!("{list}/{id}/files"))["files"].as_array().into_iter().flatten() {

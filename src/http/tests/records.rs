@@ -272,15 +272,22 @@ impl Open {
     /// Reads on until the stream holds this.
     #[track_caller]
     pub(super) fn until(&mut self, what: &str) {
-        let (mut block, mut found) = ([0; 64 << 10], self.text.contains(what));
+        let mut found = self.text.contains(what);
         while !found {
-            let got = self.connection.read(&mut block).unwrap();
-            assert!(got > 0, "ended without {what}: {}", self.text);
             // What was looked through is not looked through again: there may be much of it.
             let from = self.text.len().saturating_sub(what.len());
-            self.text.push_str(&String::from_utf8_lossy(&block[..got]));
+            self.more();
             found = memchr::memmem::find(&self.text.as_bytes()[from..], what.as_bytes()).is_some();
         }
+    }
+
+    /// Reads what comes next.
+    #[track_caller]
+    pub(super) fn more(&mut self) {
+        let mut block = [0; 64 << 10];
+        let got = self.connection.read(&mut block).unwrap();
+        assert!(got > 0, "ended: {}", self.text);
+        self.text.push_str(&String::from_utf8_lossy(&block[..got]));
     }
 
     pub(super) fn rest(mut self) -> String {
