@@ -5,7 +5,7 @@ use std::{io, sync::Arc};
 
 use axum::{
     body::{Body, Bytes},
-    extract::{Query, State},
+    extract::State,
     http::{HeaderValue, StatusCode, header},
     response::Response,
 };
@@ -18,10 +18,11 @@ use tokio::{
 
 use super::{
     App,
+    bare::Bare,
     follow::{HEARTBEAT, RETRY},
     problem::Problem,
     query::Format,
-    records::{Pairs, headed},
+    records::headed,
 };
 use crate::reader::Change;
 
@@ -37,10 +38,7 @@ struct Firehose {
     _place: OwnedSemaphorePermit,
 }
 
-pub(super) async fn task_events(State(app): State<Arc<App>>, query: Pairs) -> Result<Response, Problem> {
-    if !query.is_ok_and(|Query(pairs)| pairs.is_empty()) {
-        return Err(Problem::bad_request("bad_query", "There are no parameters."));
-    }
+pub(super) async fn task_events(_: Bare, State(app): State<Arc<App>>) -> Result<Response, Problem> {
     let place = Arc::clone(&app.streams).try_acquire_owned().map_err(|_| {
         let detail = "As many streams are open as this service allows.";
         let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, "too_many_streams", detail);

@@ -11,7 +11,7 @@ use axum::{
 };
 use serde_json::json;
 
-use super::{App, body::Pulled, problem::Problem};
+use super::{App, bare::Bare, body::Pulled, problem::Problem};
 use crate::{
     event::Id,
     metrics,
@@ -21,6 +21,7 @@ use crate::{
 const SKIPPED: HeaderName = HeaderName::from_static("x-skipped-records");
 
 pub(super) async fn task(
+    _: Bare,
     State(app): State<Arc<App>>,
     id: Result<Path<String>, PathRejection>,
 ) -> Result<Response, Problem> {
