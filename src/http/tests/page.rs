@@ -92,7 +92,9 @@ fn an_unchanged_file_is_not_sent_again() {
         assert_eq!(first.header("cache-control"), "no-cache");
         for known in [etag.clone(), format!("W/{etag}"), format!("\"x\", {etag}"), "*".to_owned()] {
             let again = service.ask("GET", path, &[("If-None-Match", &known)], b"");
-            assert_eq!((again.status, again.body.len(), again.header("etag")), (304, 0, &*etag), "{known}");
+            // Weak again for who has it compressed.
+            let same = again.header("etag").trim_start_matches("W/") == etag;
+            assert!(again.status == 304 && again.body.is_empty() && same, "{known}: {again:?}");
         }
         assert_eq!(service.ask("GET", path, &[("If-None-Match", "\"x\"")], b"").status, 200);
         let head = service.ask("HEAD", path, &[], b"");
