@@ -263,6 +263,7 @@ export class TaskView {
     this.#live.take(this.#window.conversation.items);
     this.#rows();
     for (const item of changed) this.#list.changed(item);
+    if (!this.#window.atStart) this.#list.changed(this.#edges.earlier);
     this.#after();
   }
 

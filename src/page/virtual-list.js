@@ -200,11 +200,13 @@ export class VirtualList {
     if (this.#anchor && (this.#hold || this.#index.has(this.#anchor.item))) return;
     const top = this.#scroller.scrollTop - this.#offset();
     // Above the list there is nothing to hold.
-    if (top < 0 || this.#items.length === 0) {
+    if (top < -this.#scroller.clientHeight || this.#items.length === 0) {
       this.#anchor = null;
       return;
     }
-    const at = this.#at(top);
+    let at = this.#at(top);
+    // What stands at the list's ends is no place in it: what is loaded there comes between it and what is read.
+    if (this.#items[at].kind === 'edge' && at + 1 < this.#items.length) at += 1;
     this.#anchor = { item: this.#items[at], at: this.#sum(at) - top, next: this.#items[at + 1], after: this.#sum(at + 1) - top };
   }
 

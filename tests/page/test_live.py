@@ -96,12 +96,20 @@ def test_a_large_task_begins_with_its_last_thousand_records(open_page):
     expect(row(page, "needle-in-the-haystack")).to_be_in_viewport()
     assert any("/stream?" in url and "tail=1000" in url for url in asked)
     assert not any("order=desc" in url for url in asked)
-    page.locator(".task-scroll").hover()
+    # What is read stays where it is while earlier records come in above.
+    place = "(() => { const row = [...document.querySelectorAll('article.row')].find((row) => row.getBoundingClientRect().top > 480); return [row.dataset.key, Math.round(row.getBoundingClientRect().top)]; })()"
+    held = []
+    page.route(re.compile("order=desc"), lambda route: held.append(route))
     with page.expect_request(lambda request: "order=desc" in request.url and "limit=1000" in request.url):
-        for _ in range(40):
-            page.mouse.wheel(0, -2000)
-    # What was read stays where it was while earlier records come in above.
-    page.wait_for_function("() => document.querySelectorAll('article.row').length > 10")
+        page.evaluate("document.querySelector('.task-scroll').scrollTo(0, 60)")
+    page.evaluate("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
+    before = page.evaluate(place)
+    height = page.evaluate("document.querySelector('.conversation').clientHeight")
+    page.unroute(re.compile("order=desc"))
+    held[0].continue_()
+    page.wait_for_function("(height) => document.querySelector('.conversation').clientHeight > height + 5000", arg=height)
+    after = page.evaluate("(key) => { const row = document.querySelector(`article.row[data-key='${key}']`); return row && Math.round(row.getBoundingClientRect().top); }", before[0])
+    assert after == before[1]
 
 
 def test_a_cut_connection_is_taken_up_where_it_was(open_page, tmp_path_factory):

@@ -104,7 +104,7 @@ def test_a_keyboard_reaches_everything_in_order(open_page):
     for _ in range(14):
         page.keyboard.press("Tab")
         order.append(page.evaluate("document.activeElement.getAttribute('aria-label') || document.activeElement.textContent.trim().slice(0, 30)"))
-    assert order[:3] == ["task-logger", "Tasks", "Plugins"]
+    assert order[:4] == ["task-logger", "Tasks", "Plugins", "API"]
     assert order.index("Search all tasks and logs") < order.index("Search this task")
     landmarks = page.evaluate("['header', 'nav', 'main', 'aside'].map((name) => document.querySelectorAll(name).length > 0)")
     assert all(landmarks)
