@@ -197,7 +197,7 @@ export class VirtualList {
 
   /** Remembers what the reader sees at which place, before anything changes. */
   #keep() {
-    if (this.#anchor && (this.#hold || this.#index.has(this.#anchor.item))) return;
+    if (this.#anchor && (this.#hold || this.#index.has(this.#anchor.item) || this.#index.has(this.#anchor.next))) return;
     const top = this.#scroller.scrollTop - this.#offset();
     // Above the list there is nothing to hold.
     if (top < -this.#scroller.clientHeight || this.#items.length === 0) {

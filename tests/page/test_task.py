@@ -177,7 +177,7 @@ def test_a_search_counts_steps_and_shows_its_hits_in_context(page):
     assert page.evaluate("CSS.highlights.get('find').size") > 0
     page.get_by_role("button", name="Matches only").click()
     expect(page).to_have_url(re.compile("find=retr&only=1"))
-    expect(page.locator("article.row").first).to_be_visible()
+    page.wait_for_function("(total) => { const rows = document.querySelectorAll('article.row').length; return rows > 0 && rows <= total; }", arg=total)
     hits = page.locator("article.row").count()
     assert 0 < hits <= total
     last = page.locator("article.row").last
