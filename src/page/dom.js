@@ -73,8 +73,15 @@ const ICONS = {
   context: 'M2.5 3.5h11M2.5 12.5h11M5 8h6M2.5 8h.01M13.5 8h.01',
 };
 
+const drawn = new Map();
+
 /** A drawing that says nothing to a screen reader: what it means stands beside it, or in the label of its button. */
 export function icon(name) {
+  if (!drawn.has(name)) drawn.set(name, draw(name));
+  return drawn.get(name).cloneNode(true);
+}
+
+function draw(name) {
   const svg = document.createElementNS(SVG, 'svg');
   svg.setAttribute('viewBox', '0 0 16 16');
   svg.setAttribute('class', `icon icon-${name}`);

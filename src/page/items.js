@@ -42,9 +42,15 @@ export function row(item, before, view) {
   const inner = el('div', { class: 'inner' },
     when(item, at, view),
     el('span', { class: 'mark', 'aria-hidden': 'true' }, icon(isFailed && item.kind === 'tool' ? 'cross' : MARKS[item.kind] ?? 'dot')),
-    el('div', { class: 'body' }, view.showsJson(item) ? item.records.map((record) => jsonBlock(view.whole(record) ?? record.record)) : make(item, view)),
-    item.records.length > 0 ? actions(item, view) : el('span'));
+    el('div', { class: 'body' }, view.showsJson(item) ? item.records.map((record) => jsonBlock(view.whole(record) ?? record.record)) : make(item, view)));
   article.append(inner);
+  if (item.records.length > 0) {
+    // Most rows only pass by: what can be done with one is made when somebody turns to it.
+    const turn = () => { if (!inner.lastElementChild.classList.contains('actions')) inner.append(actions(item, view)); };
+    article.addEventListener('pointerenter', turn);
+    article.addEventListener('focusin', turn);
+    if (view.isResults || view.isCurrent(item)) turn();
+  }
   return article;
 }
 

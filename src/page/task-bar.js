@@ -9,7 +9,7 @@ import { line } from './text.js';
 const LEVELS = [['', 'All levels'], ['info', 'Info and above'], ['warn', 'Warnings and errors'], ['error', 'Errors']];
 
 /** The bar. `act` has: `find(text, isRegex)`, `step(by)`, `only()`, `filter({kinds, tools, level})`, `follow()`, `clock()`,
- * `details()`, `download(format)`, `curl()`. */
+ * `details()`, `download(format)`, `curl()`, `loadAll()`. */
 export class TaskBar {
   element;
   input;
@@ -22,6 +22,7 @@ export class TaskBar {
   #regex;
   #follow;
   #hidden;
+  #loaded;
   #steps;
   #connection;
 
@@ -58,6 +59,7 @@ export class TaskBar {
     this.#level = el('select', { 'aria-label': 'Level' }, LEVELS.map(([value, text]) => el('option', { value, text })));
     this.#level.addEventListener('change', () => act.filter({ level: this.#level.value }));
     this.#hidden = el('span', { class: 'hidden-count' });
+    this.#loaded = el('span', { class: 'hidden-count loaded-count' });
     this.#follow = button({ class: 'toggle follow', 'aria-pressed': 'false', title: 'Follow what comes (f)', on: { click: () => act.follow() } }, el('span', { class: 'follow-dot', 'aria-hidden': 'true' }), el('span', { class: 'follow-text', text: 'Follow' }));
     this.#connection = el('span', { class: 'connection', role: 'status' });
     const choose = (label, action) => button({ class: 'menu-item', on: { click: (event) => { closeMenu(event.currentTarget); action(); } }, text: label });
@@ -72,7 +74,7 @@ export class TaskBar {
           choose('Archive (tar.gz)', () => act.download('tar.gz')), choose('Archive (zip)', () => act.download('zip')),
           el('hr'), choose('Copy as curl', () => act.curl())),
         button({ class: 'icon-button details-button', title: 'Details (d)', 'aria-label': 'Show or hide details', on: { click: () => act.details() } }, icon('panel'))),
-      el('div', { class: 'bar-line bar-filters' }, this.#chips, this.#tools, this.#level, this.#hidden),
+      el('div', { class: 'bar-line bar-filters' }, this.#chips, this.#tools, this.#level, this.#hidden, this.#loaded),
       timeline);
   }
 
@@ -124,6 +126,14 @@ export class TaskBar {
     this.#level.classList.toggle('chosen', level !== '');
     const hidden = counts ? counts.total - counts.matched : 0;
     fill(this.#hidden, hidden > 0 ? [`${many(hidden, 'record')} hidden `, button({ class: 'text-button', on: { click: () => this.#act.filter({ kinds: [], tools: [], level: '' }) }, text: 'Show all' })] : []);
+  }
+
+  /** How much of it is loaded, when that is not all. */
+  setLoaded(loaded, total) {
+    const text = loaded < total ? `${number(loaded)} of ${number(total)} loaded ` : '';
+    if (this.#loaded.dataset.text === text) return;
+    this.#loaded.dataset.text = text;
+    fill(this.#loaded, text && [text, button({ class: 'text-button', data: { name: 'load-all' }, on: { click: () => this.#act.loadAll() }, text: 'Load all' })]);
   }
 
   /** A kind alone, then more of them; all when none is left. */

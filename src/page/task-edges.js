@@ -14,7 +14,7 @@ export class TaskEdges {
   #facts;
   #act;
 
-  /** `act` has `loaded()`, `isWholeEnd()`, `load()`, `loadAll()`, `start()`. */
+  /** `act` has `loaded()`, `isWholeEnd()`, `load()`, `start()`. */
   constructor(facts, act) {
     [this.#facts, this.#act] = [facts, act];
   }
@@ -51,7 +51,6 @@ export class TaskEdges {
     return [
       el('span', { class: 'muted', text: this.#act.isWholeEnd() && known > 0 ? many(known, 'earlier record') : 'Earlier records' }),
       way('Load 1,000', this.#act.load),
-      way('Load all', this.#act.loadAll),
       way('Go to the start', this.#act.start),
     ];
   }

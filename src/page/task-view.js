@@ -49,6 +49,7 @@ export class TaskView {
   /** Items that came since the reader left the end. */
   #fresh = 0;
   #edges;
+  #isLoadingAll = false;
   #timer = 0;
   #soon = 0;
   #heard;
@@ -66,6 +67,7 @@ export class TaskView {
       follow: () => this.toggleFollow(),
       clock: () => this.#setClock(),
       details: () => this.toggleDetails(),
+      loadAll: () => this.#loadAll(),
       download: (format) => this.#download(format),
       curl: () => copy(curl(taskPath(id, 'logs'), { format: 'ndjson', ...this.#facts.params() }), 'Command'),
     }, this.#timeline.element);
@@ -108,7 +110,6 @@ export class TaskView {
       isWholeEnd: () => this.#window.atEnd,
       loaded: () => this.#window.conversation.count,
       load: () => this.#window.earlier().catch((error) => toast(error.message)),
-      loadAll: () => this.#loadAll(),
       start: () => this.toStart(),
     });
   }
@@ -277,11 +278,17 @@ export class TaskView {
   }
 
   async #loadAll() {
+    if (this.#isLoadingAll) return;
+    this.#isLoadingAll = true;
     const { conversation } = this.#window;
+    const goesOn = () => this.#window.conversation === conversation && conversation.count < ALL_MAX;
     try {
-      while (this.#window.conversation === conversation && conversation.count < ALL_MAX && await this.#window.earlier(2 * PAGE));
+      while (goesOn() && await this.#window.earlier(2 * PAGE));
+      while (goesOn() && await this.#window.later());
     } catch (error) {
-      toast(error.message);
+      if (error.name !== 'AbortError') toast(error.message);
+    } finally {
+      this.#isLoadingAll = false;
     }
   }
 
@@ -328,6 +335,7 @@ export class TaskView {
       this.#soon = 0;
       this.#paintHead();
       this.#paintTimeline();
+      this.#bar.setLoaded(this.#window.conversation.count, this.#facts.counts?.matched ?? 0);
     }, 150);
   }
 

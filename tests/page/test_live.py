@@ -193,8 +193,8 @@ def test_a_token_is_asked_for_and_kept_in_the_tab_alone(open_page, guarded):
 def test_all_records_can_be_loaded(open_page):
     page = open_page("/?task=task-large")
     settled(page)
-    page.evaluate("document.querySelector('.task-scroll').scrollTo(0, 1)")
-    page.get_by_role("button", name="Load all").dispatch_event("click", timeout=20_000)
+    page.get_by_role("button", name="Load all").click()
+    page.wait_for_selector(".loaded-count:empty", state="attached", timeout=180_000)
     page.wait_for_function("() => document.querySelector('article.kind-prompt') || (document.querySelector('.task-scroll').scrollTo(0, 1), false)", timeout=120_000)
     loaded = page.evaluate("document.querySelector('.conversation').getBoundingClientRect().height")
     assert loaded > LARGE_RECORDS * 10
