@@ -59,7 +59,7 @@ export class TaskBar {
     this.#level = el('select', { 'aria-label': 'Level' }, LEVELS.map(([value, text]) => el('option', { value, text })));
     this.#level.addEventListener('change', () => act.filter({ level: this.#level.value }));
     this.#hidden = el('span', { class: 'hidden-count' });
-    this.#loaded = el('span', { class: 'hidden-count loaded-count' });
+    this.#loaded = el('span', { class: 'loaded-count' });
     this.#follow = button({ class: 'toggle follow', 'aria-pressed': 'false', title: 'Follow what comes (f)', on: { click: () => act.follow() } }, el('span', { class: 'follow-dot', 'aria-hidden': 'true' }), el('span', { class: 'follow-text', text: 'Follow' }));
     this.#connection = el('span', { class: 'connection', role: 'status' });
     const choose = (label, action) => button({ class: 'menu-item', on: { click: (event) => { closeMenu(event.currentTarget); action(); } }, text: label });
