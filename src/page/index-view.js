@@ -108,6 +108,8 @@ export class IndexView {
   find = settled((text) => this.#set({ q: text }), 200);
 
   #set(change) {
+    // A text that was typed just before another view was opened.
+    if (this.#stop.signal.aborted) return;
     this.#filter = { ...this.#filter, ...change };
     note(url(queryOf(this.#filter)));
     this.#load();

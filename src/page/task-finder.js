@@ -30,7 +30,8 @@ export class TaskFinder {
   /** Looks for another text. */
   async find(text, isRegex) {
     const { filter } = this.#facts;
-    if (text === filter.find && isRegex === filter.isRegex) return;
+    // What was typed just before another view was opened comes too late.
+    if (this.#facts.isStopped || (text === filter.find && isRegex === filter.isRegex)) return;
     const wasResults = this.#facts.isResults;
     this.#facts.set({ find: text, isRegex });
     this.paintBar();

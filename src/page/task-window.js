@@ -31,6 +31,8 @@ export class TaskWindow {
   #feed = null;
   #first = null;
   #last = null;
+  /** Whether it is known where it begins. */
+  #isBegun = false;
   #expected = 0;
   #loading = { start: null, end: null };
   #stopped = new AbortController();
@@ -96,7 +98,7 @@ export class TaskWindow {
 
   /** Loads earlier records; `false` when there are none. */
   async earlier(limit = PAGE) {
-    if (this.atStart || !this.#first) return false;
+    if (!this.#isBegun || this.atStart || !this.#first) return false;
     this.#loading.start ??= this.#earlier(limit).finally(() => { this.#loading.start = null; });
     return this.#loading.start;
   }
@@ -114,7 +116,7 @@ export class TaskWindow {
 
   /** Loads later records, and follows when there are none. */
   async later() {
-    if (this.atEnd) return false;
+    if (!this.#isBegun || this.atEnd) return false;
     this.#loading.end ??= this.#later().finally(() => { this.#loading.end = null; });
     return this.#loading.end;
   }
@@ -163,6 +165,7 @@ export class TaskWindow {
     this.conversation = new Conversation();
     [this.atStart, this.atEnd, this.ended, this.settled] = [false, false, null, false];
     [this.#first, this.#last] = [null, null];
+    this.#isBegun = true;
   }
 
   #follow(after) {
