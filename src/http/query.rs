@@ -95,7 +95,7 @@ impl Asked {
     fn set(&mut self, name: &str, value: &str, now: Timestamp) -> Result<(), Problem> {
         let of_filter = |why: InvalidFilter| refuse(format!("`{name}` {why}."));
         match name {
-            "format" => self.format = Some(Format::named(value).ok_or_else(|| refuse_format())?),
+            "format" => self.format = Some(Format::named(value).ok_or_else(refuse_format)?),
             "file" => {
                 add_list(&mut self.files, name, value)?;
                 if !self.files.iter().all(|file| layout::is_record_file(file)) {

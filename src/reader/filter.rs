@@ -37,11 +37,12 @@ pub struct Filter {
 pub struct Pattern(Regex);
 
 /// How severe a record is: `level` when the producer says so, else by what it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub enum Level {
     /// Only when a producer says so.
     Debug,
     /// Everything else.
+    #[default]
     Info,
     /// An entry that stands as a gap; what a producer calls a warning.
     Warn,
@@ -208,12 +209,6 @@ impl Level {
             () if is("error") || is("fatal") || is("critical") => Some(Self::Error),
             () => None,
         }
-    }
-}
-
-impl Default for Level {
-    fn default() -> Self {
-        Self::Info
     }
 }
 

@@ -1,7 +1,5 @@
 //! A record as it is given out: as JSON with its place, as a line of text, as Markdown.
 
-use std::fmt::Write as _;
-
 use serde_json::Value;
 
 use super::{Cursor, Record};
@@ -61,13 +59,12 @@ pub fn push_text(out: &mut String, line: &[u8]) {
     let shown = terminal::plain(&shown);
     let mut lines = shown.trim_end_matches('\n').split('\n');
     let (time, kind) = (terminal::one_line(text(&record["timestamp"]), 40), terminal::one_line(kind(&record), 40));
-    // Writing to a string does not fail.
-    let _ = writeln!(out, "{time}  {kind:<11}  {}", lines.next().unwrap_or_default()).is_ok();
+    out.push_str(&format!("{time}  {kind:<11}  {}\n", lines.next().unwrap_or_default()));
     for line in lines {
-        let _ = writeln!(out, "    {line}").is_ok();
+        out.push_str(&format!("    {line}\n"));
     }
     if hidden > 0 {
-        let _ = writeln!(out, "    … {hidden} more characters").is_ok();
+        out.push_str(&format!("    … {hidden} more characters\n"));
     }
 }
 
@@ -79,9 +76,9 @@ pub fn push_markdown(out: &mut String, line: &[u8]) {
     let longest = content.split(|char| char != '`').map(str::len).max().unwrap_or(0);
     let fence = "`".repeat(longest.max(2) + 1);
     let plain = |text: String| text.replace(['`', '<', '&', '[', ']', '*', '_', '\\'], " ");
-    let _ = write!(out, "### {} · {}\n\n", plain(kind), plain(time)).is_ok();
+    out.push_str(&format!("### {} · {}\n\n", plain(kind), plain(time)));
     if !content.is_empty() {
-        let _ = write!(out, "{fence}\n{}\n{fence}\n\n", content.trim_end_matches('\n')).is_ok();
+        out.push_str(&format!("{fence}\n{}\n{fence}\n\n", content.trim_end_matches('\n')));
     }
 }
 

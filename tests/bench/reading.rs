@@ -66,7 +66,7 @@ fn large(size: usize) {
         let data = load.data(1, &mut random);
         let line = format!(
             "{{\"timestamp\":\"2026-01-31T12:00:00.123456Z\",\"type\":\"output\",{},\"id\":\"{}-0\"}}\n",
-            &data[1..data.len() - 1],
+            data.trim_start_matches('{').trim_end_matches('}'),
             1_000_000 + records
         );
         file.write_all(line.as_bytes()).unwrap();

@@ -60,7 +60,7 @@ fn lines(answer: &Answer) -> Vec<Value> {
 
 /// Whole events of a stream that may be cut anywhere: name, id, data.
 fn events(text: &str) -> Vec<(String, String, String)> {
-    let whole = text.rfind("\n\n").map_or("", |end| &text[..end + 2]);
+    let whole = text.rsplit_once("\n\n").map_or("", |(whole, _)| whole);
     let field = |event: &str, name: &str| {
         event.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": ")).unwrap_or_default().to_owned()
     };
@@ -230,7 +230,7 @@ fn cut_at_any_byte_and_resumed_nothing_is_missing_and_nothing_comes_twice() {
         let mut copied = Copied::default();
         let mut last = "0".to_owned();
         let mut take = |text: &str, last: &mut String| {
-            let whole = text.rfind('\n').map_or("", |end| &text[..end]);
+            let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
             for line in whole.lines() {
                 let record: Value = serde_json::from_str(line).unwrap();
                 *last = record["cursor"].as_str().unwrap().to_owned();
