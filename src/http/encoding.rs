@@ -47,7 +47,7 @@ pub(super) async fn encoded(request: Request, next: Next) -> Response {
     let mut response = next.run(request).await;
     if response.status() == StatusCode::NOT_MODIFIED {
         // What the client has is the compressed form: it is that which is still good.
-        if known.is_some_and(|known| known.as_bytes().starts_with(b"W/")) {
+        if coding.is_some() && known.is_some_and(|known| known.as_bytes().starts_with(b"W/")) {
             weaken(response.headers_mut());
         }
         return response;
