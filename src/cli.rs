@@ -1,7 +1,7 @@
 //! The command line: what was asked for. Flags of settings are made from the table of settings, so that a flag, its variable
 //! and its line in the README cannot differ.
 
-use std::{collections::BTreeMap, ffi::OsString, path::PathBuf};
+use std::{collections::BTreeMap, ffi::OsString, io, path::PathBuf};
 
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
@@ -10,10 +10,12 @@ use crate::config::{SETTINGS, Setting, Unset};
 mod dlq;
 mod doctor;
 mod plugin;
+mod read;
 mod verify;
 
 pub use dlq::{DlqCommand, Purge, Which};
 pub use plugin::{Bench, Events, Password, PluginCommand, Replay, Trial};
+pub use read::{Archive, Choice, Form, Logs, Read, Reading, Search, Tasks, Top};
 pub use verify::Verify;
 
 /// What was asked for.
@@ -37,15 +39,15 @@ pub enum Action {
     },
     /// Send events.
     Publish(Publish),
-    /// Print a task's logs.
-    Logs {
-        /// The task's id.
-        task: String,
-        /// Go on as they grow.
-        follow: bool,
+    /// Read logs.
+    Read(Reading),
+    /// Print a script for a shell that completes this command line.
+    Completions(clap_complete::Shell),
+    /// Print a manual page.
+    Man {
+        /// Of this command; none: of the program.
+        command: Vec<String>,
     },
-    /// List tasks.
-    Ls,
     /// Ask whether the service is well.
     Health,
     /// Look at what the service stands on.
@@ -98,8 +100,11 @@ fn action(matches: &ArgMatches) -> Action {
             stream_json: publish.get_flag("stream-json").then(|| text(publish, "task-id")),
             announce: !publish.get_flag("no-announce"),
         }),
-        Some(("logs", logs)) => Action::Logs { task: text(logs, "task"), follow: logs.get_flag("follow") },
-        Some(("ls", _)) => Action::Ls,
+        Some(("completions", matches)) => matches.get_one("shell").copied().map_or(Action::Serve, Action::Completions),
+        Some(("man", matches)) => {
+            let names = matches.get_many::<String>("command").into_iter().flatten();
+            Action::Man { command: names.cloned().collect() }
+        }
         Some(("health", _)) => Action::Health,
         Some(("doctor", matches)) => doctor::read(matches),
         Some(("plugin", matches)) => Action::Plugin(plugin::read(matches)),
@@ -107,7 +112,8 @@ fn action(matches: &ArgMatches) -> Action {
         Some(("replay", matches)) => Action::Replay(plugin::read_replay(matches)),
         Some(("verify", matches)) => Action::Verify(verify::read(matches)),
         Some(("compile-component", _)) => Action::CompileComponent,
-        _ => Action::Serve,
+        Some((name, matches)) => read::read(name, matches).map_or(Action::Serve, Action::Read),
+        None => Action::Serve,
     }
 }
 
@@ -148,9 +154,13 @@ pub fn command() -> Command {
         .arg(
             flag("no-announce", "Send no task:created and task:started: another producer does").requires("stream-json"),
         );
-    let logs = asking("logs", "Print a task's logs")
-        .arg(Arg::new("task").value_name("TASK").required(true).help("The task's id"))
-        .arg(flag("follow", "Go on as they grow, until the task ends").short('f'));
+    let completions =
+        Command::new("completions").about("Print a script that completes this command line, for a shell to read").arg(
+            Arg::new("shell")
+                .value_name("SHELL")
+                .required(true)
+                .value_parser(clap::value_parser!(clap_complete::Shell)),
+        );
     let plugin = plugin::grammar(|command, names| with_settings(command, Some(names)));
     let dlq = dlq::grammar(|command, names| with_settings(command, Some(names)));
     let replay = with_settings(plugin::replay_grammar(), None);
@@ -158,6 +168,10 @@ pub fn command() -> Command {
     let compile = Command::new("compile-component")
         .hide(true)
         .arg(Arg::new("rest").num_args(0..).trailing_var_arg(true).allow_hyphen_values(true));
+
+    let man = Command::new("man")
+        .about("Print a manual page, for `man -l -`")
+        .arg(Arg::new("command").value_name("COMMAND").num_args(0..).help("Of this command; none: of the program"));
 
     with_settings(Command::new("task-logger"), None)
         .about("Reads task events from a stream, passes them through WebAssembly plugins, writes per-task log directories and serves them over HTTP")
@@ -167,16 +181,34 @@ pub fn command() -> Command {
             serve,
             demo,
             publish,
-            logs,
-            asking("ls", "List tasks"),
             asking("health", "Ask whether the service is well; status 0 when it is"),
             doctor,
             plugin,
             replay,
             with_settings(verify::grammar(), None),
             dlq,
+            completions,
+            man,
             compile,
         ])
+        .subcommands(read::grammar(|command| with_settings(command, Some(&asks))))
+}
+
+/// The script by which a shell completes this command line.
+pub fn completions(shell: clap_complete::Shell) -> Vec<u8> {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut command(), "task-logger", &mut script);
+    script
+}
+
+/// The manual page of a command, `None` when there is none of that name.
+pub fn man(names: &[String]) -> Option<io::Result<Vec<u8>>> {
+    let mut whole = command();
+    // Gives the commands below their whole names.
+    whole.build();
+    let found = names.iter().try_fold(&whole, |command, name| command.find_subcommand(name))?;
+    let mut page = Vec::new();
+    Some(clap_mangen::Man::new(found.clone()).render(&mut page).map(|()| page))
 }
 
 /// Adds the flags of these settings (`None`: of all).
@@ -247,8 +279,22 @@ mod tests {
             ("publish events.jsonl --url http://h", publish(Some("events.jsonl"), None, true)),
             ("publish --stream-json --task-id t-1", publish(None, Some("t-1"), true)),
             ("publish --stream-json --task-id t-1 --no-announce", publish(None, Some("t-1"), false)),
-            ("logs t-1 -f", Action::Logs { task: "t-1".into(), follow: true }),
-            ("ls", Action::Ls),
+            ("man dlq ls", Action::Man { command: vec!["dlq".into(), "ls".into()] }),
+            (
+                "logs t-1 -f",
+                Action::Read(Reading {
+                    dir: None,
+                    what: Read::Logs(Logs { task: "t-1".into(), follow: true, ..Logs::default() }),
+                }),
+            ),
+            (
+                "wait t --timeout 90 --dir d",
+                Action::Read(Reading {
+                    dir: Some("d".into()),
+                    what: Read::Wait { task: "t".into(), timeout: Some(std::time::Duration::from_secs(90)) },
+                }),
+            ),
+            ("completions fish", Action::Completions(clap_complete::Shell::Fish)),
             ("health", Action::Health),
             ("doctor", Action::Doctor { json: false }),
             ("doctor --json --logs-dir l", Action::Doctor { json: true }),
@@ -318,12 +364,47 @@ mod tests {
     }
 
     #[test]
+    fn shells_and_readers_get_the_whole_grammar() {
+        for shell in [clap_complete::Shell::Bash, clap_complete::Shell::Zsh, clap_complete::Shell::Fish] {
+            let script = String::from_utf8(completions(shell)).unwrap();
+            assert!(
+                script.contains("task-logger") && script.contains("archive") && script.contains("ndjson"),
+                "{shell}"
+            );
+        }
+        let page = |names: &[&str]| {
+            let names: Vec<_> = names.iter().map(|name| (*name).to_owned()).collect();
+            man(&names).map(|page| String::from_utf8(page.unwrap()).unwrap())
+        };
+        assert!(page(&[]).unwrap().contains("task\\-logger\\-logs"));
+        assert!(page(&["dlq", "ls"]).unwrap().contains("task\\-logger dlq ls"));
+        assert_eq!(page(&["fly"]), None);
+    }
+
+    #[test]
     fn nonsense_is_refused() {
         for line in [
             "serve --prot 1",
             "publish --stream-json",
             "publish --task-id t",
             "logs",
+            "logs t --tail 1 --after 0",
+            "logs t --tail 1 --order desc",
+            "logs t -f --order desc",
+            "logs t -q a --regex b",
+            "logs t --regex (",
+            "logs t --level loud",
+            "logs t --since soon",
+            "logs t --file metadata.json",
+            "logs t -o xml",
+            "logs t --limit 0",
+            "ls --sort up",
+            "ls --status over",
+            "archive t --format rar",
+            "search",
+            "search ( --regex",
+            "wait t --timeout soon",
+            "completions cmd",
             "fly",
             "plugin",
             "plugin new --lang cobol p",

@@ -1,12 +1,14 @@
 //! The command line's side of HTTP: commands that ask a running service and print. Every text that comes from a task is made
 //! harmless for a terminal first.
 //!
-//! Exit codes: 0 as asked; 1 the service is unhealthy, or `forget` found nothing to forget; and of [`ClientError`]: 66 no such
-//! task, 69 the service cannot be reached, 76 it answered with an error or something unforeseen, 77 the token is missing or
-//! wrong, 74 the output cannot be written. A closed pipe behind the output is no error.
+//! Exit codes: 0 as asked; 1 the service is unhealthy, `forget` found nothing to forget, or the task that was waited for failed;
+//! 75 the time to wait for it ran out; and of [`ClientError`]: 64 what was asked makes no sense, 66 no such task, file or folder,
+//! 69 the service cannot be reached, 76 it answered with an error or something unforeseen, 77 the token is missing or wrong, 74
+//! the output cannot be written, or files not read. A closed pipe behind the output is no error.
 
 use std::{
-    io::{self, Read, Write},
+    io::{self, Read as _, Write},
+    path::PathBuf,
     process::ExitCode,
     time::Duration,
 };
@@ -14,15 +16,30 @@ use std::{
 use serde_json::Value;
 use ureq::{Agent, Body, http::Response};
 
-use crate::{config::Secret, terminal};
+use crate::{
+    cli::Read,
+    config::Secret,
+    reader::{InvalidFilter, ReadError},
+    terminal,
+};
 
+mod figures;
+mod files;
+mod folder;
 mod logs;
 mod plugin;
+mod print;
+mod progress;
+mod screen;
+mod search;
 pub(crate) mod table;
+mod tasks;
+mod top;
+mod wait;
 
-pub use logs::logs;
 pub(crate) use plugin::plugin_report;
 pub use plugin::{forget, plugins};
+pub use screen::Screen;
 
 /// Time to connect.
 const CONNECT: Duration = Duration::from_secs(5);
@@ -31,6 +48,11 @@ const ANSWER: Duration = Duration::from_secs(60);
 /// Largest answer that is taken whole, in bytes; files are read as they come.
 const ANSWER_BYTES_MAX: u64 = 64 << 20;
 
+/// Between two attempts to go on with an answer that broke off.
+const AGAIN: Duration = if cfg!(test) { Duration::from_millis(1) } else { Duration::from_secs(1) };
+/// How long it is tried without an answer, for instance while the service restarts.
+const PATIENCE: Duration = Duration::from_secs(60);
+
 /// Which service to ask.
 #[derive(Clone, Debug)]
 pub struct Target {
@@ -38,6 +60,15 @@ pub struct Target {
     pub base: String,
     /// Its `API_TOKEN`.
     pub token: Option<Secret>,
+}
+
+/// Where logs are read from.
+#[derive(Clone, Debug)]
+pub enum Origin {
+    /// A running service.
+    Service(Target),
+    /// A `LOGS_DIR`.
+    Folder(PathBuf),
 }
 
 /// Why a command could not do what it was asked.
@@ -58,6 +89,39 @@ pub enum ClientError {
     /// The task is not known.
     #[error("there is no such task; `task-logger ls` lists those there are")]
     NoSuchTask,
+    /// The task has no such file.
+    #[error("the task has no such file; `task-logger show TASK` lists those it has")]
+    NoSuchFile,
+    /// There is no such folder to read.
+    #[error("cannot read {}", dir.display())]
+    NoFolder {
+        /// The folder.
+        dir: PathBuf,
+        /// Why.
+        #[source]
+        source: ReadError,
+    },
+    /// The files cannot be read.
+    #[error(transparent)]
+    Files(#[from] ReadError),
+    /// What was asked for makes no sense.
+    #[error("what is to be looked for {0}")]
+    Filter(#[from] InvalidFilter),
+    /// Bytes that no terminal shows.
+    #[error("an archive is nothing for a terminal: name a file by -O FILE, or pipe it")]
+    Terminal,
+    /// What was printed in part is another file now.
+    #[error("the file has changed since its first part was printed")]
+    Changed,
+    /// A file cannot be saved.
+    #[error("cannot save {path}")]
+    Save {
+        /// Where to.
+        path: String,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
     /// The service wants another token, or one at all.
     #[error("the service refuses the token; set API_TOKEN to its own")]
     Unauthorized,
@@ -78,6 +142,19 @@ pub enum ClientError {
     /// The output cannot be written.
     #[error("cannot write the output")]
     Output(#[from] io::Error),
+}
+
+/// How something is asked for.
+#[derive(Clone, Copy, Default)]
+struct Asking<'a> {
+    /// Only these bytes.
+    range: Option<&'a str>,
+    /// The range of this version alone.
+    version: Option<&'a str>,
+    /// Longest time between two pieces of the answer.
+    silence: Option<Duration>,
+    /// Longest time for all of it.
+    whole: Option<Duration>,
 }
 
 /// A client of one service.
@@ -112,28 +189,26 @@ pub fn health(target: &Target, out: &mut dyn Write) -> Result<ExitCode, ClientEr
     unless_closed(done.map_err(ClientError::Output))
 }
 
-/// Prints a table of all tasks, by id.
-pub fn ls(target: &Target, out: &mut dyn Write) -> Result<ExitCode, ClientError> {
-    unless_closed(list(target, out))
-}
-
-fn list(target: &Target, out: &mut dyn Write) -> Result<ExitCode, ClientError> {
-    let client = Client::new(target);
-    let mut table = table::Table::new(&["TASK", "STATUS", "CREATED", "STARTED", "COMPLETED"]);
-    let mut path = "/tasks?sort=id&limit=500".to_owned();
-    loop {
-        let page = client.json(client.ok(client.get(&path, None)?)?)?;
-        let tasks = page["tasks"].as_array().ok_or_else(|| client.foreign())?;
-        for task in tasks {
-            let text = |key: &str| task[key].as_str().unwrap_or("-").to_owned();
-            table.row(["task_id", "status", "created_at", "started_at", "completed_at"].map(text).to_vec());
+/// Does what reads logs.
+pub fn read(origin: &Origin, what: &Read, screen: Screen, out: &mut dyn Write) -> Result<ExitCode, ClientError> {
+    let mut out = io::BufWriter::with_capacity(64 << 10, out);
+    let out = &mut out;
+    let done = match (what, origin) {
+        (Read::Logs(asked), Origin::Service(target)) => logs::logs(&Client::new(target), asked, screen, out),
+        (Read::Logs(asked), Origin::Folder(dir)) => folder::logs(dir, asked, screen, out),
+        (Read::Ls(asked), _) => tasks::ls(origin, asked, screen, out),
+        (Read::Show { task, json }, _) => tasks::show(origin, task, *json, screen, out),
+        (Read::Get { task, file, output }, _) => files::get(origin, (task, file), output.as_deref(), screen, out),
+        (Read::Archive(asked), _) => files::archive(origin, asked, screen, out),
+        (Read::Search(asked), _) => search::search(origin, asked, screen, out),
+        (Read::Top(asked), _) => top::top(origin, asked, screen, out),
+        (Read::Wait { task, timeout }, _) => {
+            let code = wait::wait(origin, task, *timeout, out)?;
+            out.flush()?;
+            return Ok(code);
         }
-        table.print(out)?;
-        match page["next"].as_str() {
-            Some(next) => path = format!("/tasks?sort=id&limit=500&after={}", in_url(next)),
-            None => return Ok(ExitCode::SUCCESS),
-        }
-    }
+    };
+    unless_closed(done.and_then(|()| Ok(out.flush()?)).map(|()| ExitCode::SUCCESS))
 }
 
 // === impl ClientError ===
@@ -145,10 +220,11 @@ impl ClientError {
     /// What the process ends with, see the module's table.
     pub fn exit_code(&self) -> ExitCode {
         ExitCode::from(match self {
-            Self::NoSuchTask => 66,
+            Self::Filter(_) | Self::Terminal => 64,
+            Self::NoSuchTask | Self::NoSuchFile | Self::NoFolder { .. } => 66,
             Self::Unreachable { .. } => Self::UNREACHABLE,
-            Self::Output(_) => 74,
-            Self::Broken(_) | Self::Refused { .. } | Self::Foreign { .. } => 76,
+            Self::Output(_) | Self::Files(_) | Self::Save { .. } => 74,
+            Self::Broken(_) | Self::Refused { .. } | Self::Foreign { .. } | Self::Changed => 76,
             Self::Unauthorized => 77,
         })
     }
@@ -170,13 +246,21 @@ impl<'a> Client<'a> {
     }
 
     fn get(&self, path: &str, range: Option<&str>) -> Result<Response<Body>, ClientError> {
+        self.ask(path, &Asking { range, ..Asking::default() })
+    }
+
+    fn ask(&self, path: &str, asking: &Asking<'_>) -> Result<Response<Body>, ClientError> {
         let mut request = self.agent.get(format!("{}{path}", self.target.base));
         if let Some(token) = &self.target.token {
             request = request.header("authorization", format!("Bearer {}", token.expose()));
         }
-        if let Some(range) = range {
+        if let Some(range) = asking.range {
             request = request.header("range", range);
         }
+        if let Some(version) = asking.version {
+            request = request.header("if-range", version);
+        }
+        let request = request.config().timeout_per_read(asking.silence).timeout_global(asking.whole).build();
         request.call().map_err(|source| self.unreachable(source))
     }
 
@@ -195,8 +279,15 @@ impl<'a> Client<'a> {
             200..=299 => Ok(answer),
             401 => Err(ClientError::Unauthorized),
             _ => {
-                let detail = self.json(answer)?["detail"].as_str().map(terminal::plain);
-                Err(ClientError::Refused { status, detail: detail.unwrap_or_default() })
+                let problem = self.json(answer)?;
+                match problem["code"].as_str() {
+                    Some("task_not_found") => Err(ClientError::NoSuchTask),
+                    Some("file_not_found") => Err(ClientError::NoSuchFile),
+                    _ => {
+                        let detail = problem["detail"].as_str().map(terminal::plain).unwrap_or_default();
+                        Err(ClientError::Refused { status, detail })
+                    }
+                }
             }
         }
     }

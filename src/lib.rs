@@ -14,7 +14,7 @@
 //! [slices](mod@slice); the [`committer`] makes slices durable in the [`journal`], publishes, applies, checkpoints. [`owner`] holds these
 //! together for one ownership of the stream, [`recover`] brings the files up to the journal before it, [`ending`] says how it
 //! ends, [`suspicion`] of which entry a process died, [`condemned`] what must not run any more,
-//! [`retention`] which tasks are old enough to go. [`reader`] and [`http`] are the read side, with an [index](reader::Index) of all tasks in memory, [`compress`] packs what they send, [`service`] wires everything. [`client`] asks a running service, [`dlq`] handles dead letters on the stream itself; [`author`] is
+//! [`retention`] which tasks are old enough to go. [`reader`] and [`http`] are the read side, with an [index](reader::Index) of all tasks in memory, [`compress`] packs what they send, [`service`] wires everything. [`client`] reads from a running service or a folder, [`save`] keeps what it brings, [`dlq`] handles dead letters on the stream itself; [`author`] is
 //! an author's desk, which runs plugins and recordings on the same path without one; [`trust`] is whose signatures count, [`tokens`] who may ask what.
 //! [`fault`] names the steps at which a test makes all this fail.
 //!
@@ -78,5 +78,6 @@ pub mod demo;
 pub mod dlq;
 pub mod doctor;
 pub mod publish;
+pub mod save;
 pub mod terminal;
 pub mod verify;

@@ -6,7 +6,7 @@ use std::{env, error::Error, io, io::Write as _, process::ExitCode};
 use task_logger::{
     author,
     cli::{self, Action, PluginCommand},
-    client::{self, ClientError, Target},
+    client::{self, ClientError, Origin, Screen, Target},
     config::{self, Config, Input},
     demo, dlq, doctor, plugin, publish,
     service::Service,
@@ -32,6 +32,14 @@ fn main() -> ExitCode {
     if invocation.action == Action::CompileComponent {
         return plugin::compile_child();
     }
+    match &invocation.action {
+        Action::Completions(shell) => return printed(&cli::completions(*shell)),
+        Action::Man { command } => {
+            let page = cli::man(command).unwrap_or_else(|| Err(io::Error::other("there is no such command")));
+            return page.map_or_else(|error| failed(&error, ExitCode::from(BAD_INPUT)), |page| printed(&page));
+        }
+        _ => {}
+    }
     if let Action::Doctor { json } = invocation.action {
         return doctor::run(Input::process(invocation.flags), json, &mut io::stdout())
             .unwrap_or_else(|error| failed(&error, ExitCode::FAILURE));
@@ -47,11 +55,15 @@ fn main() -> ExitCode {
     let out = &mut io::stdout();
     let asked = |done: Result<_, ClientError>| Ok(done.unwrap_or_else(|error| failed(&error, error.exit_code())));
     let done: Result<ExitCode, Box<dyn Error>> = match invocation.action {
-        Action::Serve | Action::CompileComponent | Action::Doctor { .. } => serve(config),
+        Action::Serve | Action::CompileComponent | Action::Doctor { .. } | Action::Completions(_) | Action::Man => {
+            serve(config)
+        }
         Action::Demo { exit } => demo::run(config, exit).map_err(Into::into),
         Action::Publish(what) => publish::run(&config, &what).map_err(Into::into),
-        Action::Logs { task, follow } => asked(client::logs(&target, &task, follow, out)),
-        Action::Ls => asked(client::ls(&target, out)),
+        Action::Read(reading) => {
+            let origin = reading.dir.map_or(Origin::Service(target), Origin::Folder);
+            asked(client::read(&origin, &reading.what, Screen::of_process(), out))
+        }
         Action::Health => asked(client::health(&target, out)),
         Action::Plugin(PluginCommand::Ls { json }) => asked(client::plugins(&target, json, out)),
         Action::Plugin(PluginCommand::Forget { name }) => asked(client::forget(&target, &name, out)),
@@ -72,6 +84,14 @@ fn serve(config: Config) -> Result<ExitCode, Box<dyn Error>> {
     let service = Service::build(config)?;
     info!(address = %service.address(), "listening");
     Ok(shutdown::supervise(service.spawn(), &signals, grace))
+}
+
+/// Prints what was made. A closed pipe behind it is no error.
+fn printed(text: &[u8]) -> ExitCode {
+    match io::stdout().write_all(text) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => failed(&error, ExitCode::FAILURE),
+        _ => ExitCode::SUCCESS,
+    }
 }
 
 /// Prints an error and its causes, once.

@@ -30,8 +30,7 @@ pub(crate) fn plain(text: &str) -> String {
             },
             '\u{9b}' => skip_csi(&mut rest),
             '\u{90}' | '\u{98}' | '\u{9d}'..='\u{9f}' => skip_string(&mut rest),
-            '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{200e}' | '\u{200f}' | '\u{61c}' => out.push(HIDDEN),
-            char if char.is_control() => out.push(HIDDEN),
+            char if char.is_control() || turns(char) => out.push(HIDDEN),
             char => out.push(char),
         }
     }
@@ -45,6 +44,23 @@ pub(crate) fn one_line(text: &str, width: usize) -> String {
         None => line,
         Some(_) => line.chars().take(width.saturating_sub(1)).chain(['…']).collect(),
     }
+}
+
+/// The same JSON with control and direction characters, which can only stand in strings, as escapes.
+pub(crate) fn json(text: &str) -> String {
+    let mut safe = String::with_capacity(text.len());
+    for char in text.chars() {
+        match char != '\n' && (char.is_control() || turns(char)) {
+            true => safe.push_str(&format!("\\u{:04x}", u32::from(char))),
+            false => safe.push(char),
+        }
+    }
+    safe
+}
+
+/// Whether a character turns the reading direction.
+fn turns(char: char) -> bool {
+    matches!(char, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{200e}' | '\u{200f}' | '\u{61c}')
 }
 
 type Rest<'a> = std::iter::Peekable<std::str::Chars<'a>>;
@@ -111,6 +127,16 @@ mod tests {
             let shown = plain(&text);
             assert!(!shown.chars().any(|char| char.is_control() && char != '\n'), "{text:?} {shown:?}");
         }
+    }
+
+    #[test]
+    fn json_stays_json_and_moves_nothing() {
+        let text = serde_json::to_string_pretty(&serde_json::json!({"a": "\u{9b}2J\u{202e}é\u{1b}"})).unwrap();
+        let safe = json(&text);
+        assert!(
+            !safe.chars().any(|char| char.is_control() && char != '\n') && safe.contains("\\u009b2J\\u202eé\\u001b")
+        );
+        assert_eq!(serde_json::from_str::<serde_json::Value>(&safe).unwrap()["a"], "\u{9b}2J\u{202e}é\u{1b}");
     }
 
     #[test]

@@ -15,13 +15,14 @@ use super::{
     AuthorError,
     diff::{Change, changes},
     events,
-    paint::{Ink, Painter, safe_json},
+    paint::{Ink, Painter},
     run::{pretty, report},
     settings,
 };
 use crate::{
     config::Config,
     plugin::workbench::{Pair, Step, Workbench},
+    terminal,
 };
 
 const CASES: &str = "cases";
@@ -133,7 +134,7 @@ impl Case<'_> {
         match differences {
             Some(differences) if differences.is_empty() => return Ok(false),
             _ if self.bless => {
-                fs::write(&path, format!("{}\n", safe_json(&pretty(found)))).map_err(failed)?;
+                fs::write(&path, format!("{}\n", terminal::json(&pretty(found)))).map_err(failed)?;
                 return Ok(true);
             }
             Some(differences) => {

@@ -1,168 +1,193 @@
-//! `logs TASK [-f]`: the agent's output as a person reads it. Following reads on from the last byte until the task has ended.
+//! `logs TASK [-f]`: a task's records as they come from the service, and on from the last one when the connection was cut.
 
 use std::{
-    io::{BufRead, BufReader, Read, Write},
-    process::ExitCode,
+    borrow::Cow,
+    io::{self, BufRead, BufReader, Read, Write},
     thread,
     time::{Duration, Instant},
 };
 
-use serde_json::Value;
+use serde::Deserialize;
+use serde_json::{Value, value::RawValue};
 
-use super::{Client, ClientError, Target, in_url, unless_closed};
-use crate::{layout, reader::render, terminal};
+use super::{AGAIN, Asking, Client, ClientError, PATIENCE, Screen, in_url, print::Printer};
+use crate::{
+    cli::Logs,
+    layout,
+    reader::{Cursor, Order, Record},
+};
 
-/// Bytes of a record that are looked at.
-const RECORD_BYTES_MAX: u64 = 64 << 20;
-/// Between two looks while something comes.
-const POLL: Duration = Duration::from_millis(250);
-/// Between two looks when nothing has come for a while.
-const POLL_IDLE: Duration = Duration::from_secs(2);
+/// Longest line of an answer, in bytes.
+const LINE_BYTES_MAX: u64 = 256 << 20;
 /// How long a task that is not there is asked for: what was published a moment ago is on its way.
 const ON_ITS_WAY: Duration = Duration::from_secs(1);
 const ASK_AGAIN: Duration = Duration::from_millis(50);
-/// How long following goes on without an answer, for instance while the service restarts.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// A stream gives a sign of life every 15 seconds; one that is silent for longer is cut.
+pub(super) const SILENCE: Duration = Duration::from_secs(45);
 
-/// Prints what the agent put out, and how the task ended. With `follow` until it has ended, otherwise what is there.
-pub fn logs(target: &Target, task: &str, follow: bool, out: &mut dyn Write) -> Result<ExitCode, ClientError> {
-    let mut tail = Tail::new(target, task);
-    let since = Instant::now();
-    while matches!(tail.result(), Err(ClientError::NoSuchTask)) && since.elapsed() < ON_ITS_WAY {
-        thread::sleep(ASK_AGAIN);
-    }
-    unless_closed(if follow { tail.follow(out) } else { tail.once(out) }.map(|()| ExitCode::SUCCESS))
+/// A line of a stream.
+#[derive(Deserialize)]
+struct Line<'l> {
+    #[serde(borrow)]
+    cursor: Option<Cow<'l, str>>,
+    #[serde(borrow)]
+    file: Option<Cow<'l, str>>,
+    bytes: Option<u64>,
+    #[serde(borrow)]
+    record: Option<&'l RawValue>,
+    end: Option<&'l RawValue>,
+    resync: Option<&'l RawValue>,
 }
 
-/// A place in a task's output.
-struct Tail<'a> {
-    client: Client<'a>,
-    task: String,
-    at: u64,
+/// How an answer ended.
+enum Came {
+    /// Everything that was asked for has come.
+    All,
+    /// The task has ended, says the stream.
+    End,
+    /// Without a word: there may be more.
+    Cut,
 }
 
-// === impl Tail ===
-
-impl<'a> Tail<'a> {
-    fn new(target: &'a Target, task: &str) -> Self {
-        Self { client: Client::new(target), task: in_url(task), at: 0 }
-    }
-
-    fn once(&mut self, out: &mut dyn Write) -> Result<(), ClientError> {
-        self.print_new(out)?;
-        if let Some(result) = self.result()? {
-            print_end(&result, out)?;
-        }
-        Ok(())
-    }
-
-    fn follow(&mut self, out: &mut dyn Write) -> Result<(), ClientError> {
-        let mut pause = POLL;
-        let mut answered = None;
-        loop {
-            match self.look(out) {
-                Ok((_, true)) => return Ok(()),
-                Ok((new, false)) => {
-                    answered = Some(Instant::now());
-                    pause = if new { POLL } else { (pause * 5 / 4).min(POLL_IDLE) };
-                }
-                // Only who has been there before may be away for a moment.
-                Err(error) if is_passing(&error) && answered.is_some_and(|last| last.elapsed() < PATIENCE) => {
-                    pause = POLL_IDLE;
-                }
-                Err(error) => return Err(error),
+/// Prints what is asked for.
+pub(super) fn logs(client: &Client<'_>, asked: &Logs, screen: Screen, out: &mut dyn Write) -> Result<(), ClientError> {
+    let mut printer = Printer::new(out, asked.form, screen, asked.limit);
+    let task = in_url(&asked.task);
+    // First the end, then the records: what came before the end is then printed before it.
+    let mut result = on_its_way(|| result(client, &task))?;
+    let mut answered = None;
+    loop {
+        match attempt(client, &task, asked, &mut printer, &mut answered) {
+            Ok(Came::All) => break,
+            Ok(Came::End) => {
+                result = self::result(client, &task)?;
+                break;
             }
-            thread::sleep(pause);
+            Ok(Came::Cut) if answered.is_some_and(|last: Instant| last.elapsed() < PATIENCE) => {}
+            Ok(Came::Cut) => return Err(ClientError::Broken(io::ErrorKind::UnexpectedEof.into())),
+            // Only who has been there before may be away for a moment.
+            Err(error) if is_passing(&error) && answered.is_some_and(|last| last.elapsed() < PATIENCE) => {}
+            Err(error) => return Err(error),
+        }
+        printer.flush()?;
+        thread::sleep(AGAIN);
+    }
+    let to_the_end = printer.left() > 0 && asked.order == Order::Ascending;
+    printer.end(result.as_ref().filter(|_| to_the_end), asked.follow)?;
+    Ok(())
+}
+
+/// One answer, from behind what was printed.
+fn attempt(
+    client: &Client<'_>,
+    task: &str,
+    asked: &Logs,
+    printer: &mut Printer<'_>,
+    answered: &mut Option<Instant>,
+) -> Result<Came, ClientError> {
+    if printer.left() == 0 {
+        return Ok(Came::All);
+    }
+    let mut query = asked.choice.query();
+    query.push(("format", "ndjson".to_owned()));
+    match (printer.cursor(), &asked.after, asked.tail) {
+        (Some(cursor), ..) | (None, Some(cursor), _) => query.push(("after", cursor.to_string())),
+        (None, None, Some(tail)) => query.push(("tail", tail.to_string())),
+        (None, None, None) if asked.follow => query.push(("after", "0".to_owned())),
+        (None, None, None) => {}
+    }
+    if !asked.follow {
+        if asked.order == Order::Descending {
+            query.push(("order", "desc".to_owned()));
+        }
+        if printer.left() < u64::MAX {
+            query.push(("limit", printer.left().to_string()));
         }
     }
-
-    /// Prints what is new. Tells whether there was something, and whether the task has ended.
-    fn look(&mut self, out: &mut dyn Write) -> Result<(bool, bool), ClientError> {
-        // First the end, then the output: what came before the end is then printed before it.
-        let result = self.result()?;
-        let new = self.print_new(out)?;
-        if let Some(result) = &result {
-            print_end(result, out)?;
+    let route = if asked.follow { "stream" } else { "logs" };
+    // An answer that ends may take as long as it takes to look through a large task for what is rare.
+    let silence = asked.follow.then_some(SILENCE);
+    let path = format!("/tasks/{task}/{route}?{}", in_query(&query));
+    let answer = client.ask(&path, &Asking { silence, ..Asking::default() })?;
+    let answer = client.ok(answer)?;
+    *answered = Some(Instant::now());
+    let mut body = BufReader::with_capacity(64 << 10, answer.into_body().into_reader());
+    let mut line = Vec::new();
+    loop {
+        if body.buffer().is_empty() {
+            printer.flush()?;
         }
-        out.flush()?;
-        Ok((new, result.is_some()))
-    }
-
-    fn print_new(&mut self, out: &mut dyn Write) -> Result<bool, ClientError> {
-        let path = format!("/tasks/{}/files/{}", self.task, layout::AGENT_OUTPUT);
-        let range = (self.at > 0).then(|| format!("bytes={}-", self.at));
-        let answer = self.client.get(&path, range.as_deref())?;
-        match answer.status().as_u16() {
-            404 => return self.absent(answer).map(|()| false),
-            416 => {
-                let len = answer.headers().get("content-range").and_then(|range| range.to_str().ok());
-                let len = len.and_then(|range| range.strip_prefix("bytes */")).and_then(|len| len.parse().ok());
-                // A file that got shorter is another one: from its start.
-                if len.is_some_and(|len: u64| len < self.at) {
-                    self.at = 0;
+        if !next_line(client, &mut body, &mut line)? {
+            return Ok(if asked.follow { Came::Cut } else { Came::All });
+        }
+        *answered = Some(Instant::now());
+        match serde_json::from_slice(&line).map_err(|_| client.foreign())? {
+            Line { cursor: Some(cursor), file: Some(file), bytes: Some(bytes), record: Some(record), .. } => {
+                let cursor: Cursor = cursor.parse().map_err(|_| client.foreign())?;
+                if !layout::is_record_file(&file) {
+                    return Err(client.foreign());
                 }
-                return Ok(false);
+                printer.record(&Record { file: &file, line: record.get().as_bytes(), bytes }, cursor)?;
+                if printer.left() == 0 {
+                    return Ok(Came::All);
+                }
+            }
+            Line { end: Some(_), .. } => return Ok(Came::End),
+            Line { resync: Some(_), .. } => {
+                anew();
+                printer.begin_anew();
             }
             _ => {}
         }
-        let answer = self.client.ok(answer)?;
-        if answer.status().as_u16() == 200 {
-            self.at = 0;
-        }
-        let mut body = BufReader::new(answer.into_body().into_reader());
-        let mut new = false;
-        let mut line = Vec::new();
-        loop {
-            line.clear();
-            let got = (&mut body).take(RECORD_BYTES_MAX).read_until(b'\n', &mut line).map_err(ClientError::Broken)?;
-            if got == 0 {
-                return Ok(new);
-            }
-            if line.last() != Some(&b'\n') {
-                // Longer than any record, or cut: passed over up to its end.
-                let rest = body.skip_until(b'\n').map_err(ClientError::Broken)?;
-                self.at += rest as u64;
-            }
-            let mut shown = String::new();
-            render::push_text(&mut shown, &line);
-            out.write_all(shown.as_bytes())?;
-            self.at += got as u64;
-            new = true;
-        }
     }
+}
 
-    /// The task's final result, if it has ended.
-    fn result(&self) -> Result<Option<Value>, ClientError> {
-        let answer = self.client.get(&format!("/tasks/{}/files/{}", self.task, layout::FINAL_RESULT), None)?;
-        match answer.status().as_u16() {
-            404 => self.absent(answer).map(|()| None),
-            _ => self.client.json(self.client.ok(answer)?).map(Some),
-        }
+/// The next line without its end; `false` when there is none. A line that was cut is an error.
+pub(super) fn next_line(client: &Client<'_>, body: &mut impl BufRead, line: &mut Vec<u8>) -> Result<bool, ClientError> {
+    line.clear();
+    let got = body.by_ref().take(LINE_BYTES_MAX).read_until(b'\n', line).map_err(ClientError::Broken)?;
+    match line.pop() {
+        None => Ok(false),
+        Some(b'\n') => Ok(true),
+        Some(_) if got as u64 == LINE_BYTES_MAX => Err(client.foreign()),
+        Some(_) => Err(ClientError::Broken(io::ErrorKind::UnexpectedEof.into())),
     }
+}
 
-    /// Tells a file that is not there yet from a task that is not there.
-    fn absent(&self, answer: ureq::http::Response<ureq::Body>) -> Result<(), ClientError> {
-        match self.client.json(answer)?["code"].as_str() {
-            Some("file_not_found") => Ok(()),
-            Some("task_not_found") => Err(ClientError::NoSuchTask),
-            _ => Err(self.client.foreign()),
+/// Says that what was read is no more.
+pub(super) fn anew() {
+    let note = "the task's files are not the ones that were read any more; from here on those that are there now";
+    // Nobody is left to tell when standard error is gone.
+    drop(writeln!(io::stderr(), "{note}"));
+}
+
+/// Asks again for a short while when there is no such task.
+pub(super) fn on_its_way<T>(mut ask: impl FnMut() -> Result<T, ClientError>) -> Result<T, ClientError> {
+    let since = Instant::now();
+    loop {
+        match ask() {
+            Err(ClientError::NoSuchTask) if since.elapsed() < ON_ITS_WAY => thread::sleep(ASK_AGAIN),
+            other => return other,
         }
     }
 }
 
-fn is_passing(error: &ClientError) -> bool {
+/// The task's final result, if it has ended.
+pub(super) fn result(client: &Client<'_>, task: &str) -> Result<Option<Value>, ClientError> {
+    let answer = client.get(&format!("/tasks/{task}/files/{}", layout::FINAL_RESULT), None)?;
+    match client.ok(answer) {
+        Ok(answer) => client.json(answer).map(Some),
+        Err(ClientError::NoSuchFile) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Whether it may be otherwise in a moment.
+pub(super) fn is_passing(error: &ClientError) -> bool {
     matches!(error, ClientError::Unreachable { .. } | ClientError::Broken(_) | ClientError::Refused { status: 503, .. })
 }
 
-fn print_end(result: &Value, out: &mut dyn Write) -> Result<(), ClientError> {
-    let time = terminal::one_line(result["completed_at"].as_str().unwrap_or("-"), 40);
-    let success = result["success"] == true;
-    let status = result["status"].as_str().unwrap_or(if success { "completed" } else { "failed" });
-    let status = terminal::one_line(status, 40);
-    let why = match result["error"].as_str() {
-        Some(error) => format!(": {}", terminal::one_line(error, 400)),
-        None => String::new(),
-    };
-    writeln!(out, "{time}  {status}{why}")?;
-    Ok(())
+pub(super) fn in_query(pairs: &[(&str, String)]) -> String {
+    let pairs: Vec<_> = pairs.iter().map(|(name, value)| format!("{name}={}", in_url(value))).collect();
+    pairs.join("&")
 }

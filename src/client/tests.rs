@@ -9,6 +9,10 @@ use std::{
 use super::*;
 use crate::http::tests::{Service, With};
 
+mod cuts;
+mod hostile;
+mod reading;
+
 fn target(service: &Service) -> Target {
     Target { base: service.base.clone(), token: None }
 }
@@ -49,97 +53,38 @@ impl Shared {
     }
 }
 
-#[test]
-fn logs_are_readable_and_harmless() {
-    let service = Service::start();
-    let long = "z".repeat(5000);
-    let records = [
-        r#"{"timestamp":"2026-01-01T00:00:00Z","type":"output","content":"one\ntwo \u001b[31mred\u001b]0;x\u0007","id":"1-0"}"#,
-        r#"{"timestamp":"2026-01-01T00:00:01Z","type":"tool_call","name":"Bash","input":{"command":"ls"},"id":"2-0"}"#,
-        r#"{"timestamp":"2026-01-01T00:00:02Z","type":"tool_result","content":"gone","is_error":true,"id":"3-0"}"#,
-        r#"{"timestamp":"2026-01-01T00:00:03Z","type":"gap","kind":"task:output","reason":"refused","id":"4-0"}"#,
-        "no json",
-        &format!(r#"{{"timestamp":"2026-01-01T00:00:04Z","type":"thinking","content":"{long}"}}"#),
-    ];
-    service.write("a%2Fb/03-agent-output.jsonl", records.join("\n") + "\n");
-    service.write(
-        "a%2Fb/04-final-result.json",
-        r#"{"success":false,"status":"failed","error":"no\u001b[2Jway","completed_at":"2026-01-01T00:00:05Z"}"#,
-    );
-    let (code, text) = run(|out| logs(&target(&service), "a/b", false, out));
-    assert_eq!(code, ExitCode::SUCCESS);
-    let expected = format!(
-        "2026-01-01T00:00:00Z  output       one\n    two red\n\
-         2026-01-01T00:00:01Z  tool_call    Bash {{\"command\":\"ls\"}}\n\
-         2026-01-01T00:00:02Z  tool_result  (error) gone\n\
-         2026-01-01T00:00:03Z  gap          task:output: not written, refused\n\
-         (a record that cannot be shown)\n\
-         2026-01-01T00:00:04Z  thinking     {}\n    … 1000 more characters\n\
-         2026-01-01T00:00:05Z  failed: noway\n",
-        "z".repeat(4000)
-    );
-    assert_eq!(text, expected);
-    let missing = logs(&target(&service), "..", true, &mut Vec::new()).unwrap_err();
-    assert!(matches!(missing, ClientError::NoSuchTask), "{missing:?}");
-    assert_eq!(missing.exit_code(), ExitCode::from(66));
-}
-
-#[test]
-fn a_task_that_is_on_its_way_is_waited_for() {
-    let service = Service::start();
-    std::thread::scope(|scope| {
-        let (sender, asked) = std::sync::mpsc::sync_channel(1);
-        let service = &service;
-        let told = scope.spawn(move || {
-            sender.send(()).unwrap();
-            run(|out| logs(&target(service), "late", false, out))
-        });
-        asked.recv().unwrap();
-        std::thread::sleep(std::time::Duration::from_millis(100));
-        let record = r#"{"timestamp":"2026-01-01T00:00:00Z","type":"output","content":"here","id":"1-0"}"#;
-        service.write("late/03-agent-output.jsonl", format!("{record}\n"));
-        assert_eq!(told.join().unwrap(), (ExitCode::SUCCESS, "2026-01-01T00:00:00Z  output       here\n".to_owned()));
-    });
-}
-
-#[test]
-fn following_ends_with_the_task_and_prints_each_record_once() {
-    let service = Service::start();
-    service.write("t/metadata.json", "{}");
-    let record = |n: u32| format!("{{\"timestamp\":\"T{n}\",\"type\":\"output\",\"content\":\"c{n}\"}}\n");
-    let out = Shared::default();
-    let following = std::thread::spawn({
-        let (mut out, target) = (out.clone(), target(&service));
-        move || logs(&target, "t", true, &mut out)
-    });
-    let mut file = record(1) + "{\"torn\":";
-    service.write("t/03-agent-output.jsonl", &file);
-    out.wait_for("c1");
-    file = record(1) + &record(2) + &record(3);
-    service.write("t/03-agent-output.jsonl", &file);
-    out.wait_for("c3");
-    file += &record(4);
-    service.write("t/03-agent-output.jsonl", &file);
-    service.write("t/04-final-result.json", r#"{"success":true,"completed_at":"T5"}"#);
-    assert_eq!(following.join().unwrap().unwrap(), ExitCode::SUCCESS);
-    let lines: Vec<_> = (1..=4).map(|n| format!("T{n}  output       c{n}\n")).collect();
-    assert_eq!(out.text(), lines.concat() + "T5  completed\n");
-}
-
-#[test]
-fn ls_prints_all_pages() {
-    let service = Service::start();
-    for n in 0..501 {
-        service.write(
-            &format!("task-{n:03}/metadata.json"),
-            r#"{"status":"running","created_at":"2026-01-01T00:00:00Z"}"#,
-        );
+/// Runs a command that reads from there.
+fn read_from(origin: &Origin, line: &str, screen: Screen, out: &mut dyn Write) -> Result<ExitCode, ClientError> {
+    let args = ["task-logger"]
+        .into_iter()
+        .chain(line.split(' ').filter(|word| !word.is_empty()))
+        .map(std::ffi::OsString::from);
+    match crate::cli::parse(args).unwrap().action {
+        crate::cli::Action::Read(reading) => read(origin, &reading.what, screen, out),
+        other => panic!("{other:?}"),
     }
-    let (_, text) = run(|out| ls(&target(&service), out));
-    let lines: Vec<_> = text.lines().collect();
-    assert_eq!(lines.len(), 502);
-    assert_eq!(lines[0], "TASK      STATUS   CREATED               STARTED  COMPLETED");
-    assert_eq!(lines[501], "task-500  running  2026-01-01T00:00:00Z  -        -");
+}
+
+/// The service and its folder.
+fn origins(service: &Service) -> [Origin; 2] {
+    [Origin::Service(target(service)), Origin::Folder(service.logs.path().join("tasks"))]
+}
+
+/// Runs a command against the service and against its folder; both must say the same.
+#[track_caller]
+fn both(service: &Service, line: &str) -> (ExitCode, String) {
+    let [one, two] = origins(service).map(|origin| run(|out| read_from(&origin, line, Screen::default(), out)));
+    assert_eq!(one, two, "{line}");
+    one
+}
+
+/// What a command that cannot do what it was asked says, by both.
+#[track_caller]
+fn refused(service: &Service, line: &str) -> ExitCode {
+    let [one, two] = origins(service)
+        .map(|origin| read_from(&origin, line, Screen::default(), &mut Vec::new()).unwrap_err().exit_code());
+    assert_eq!(one, two, "{line}");
+    one
 }
 
 #[test]
@@ -157,7 +102,7 @@ fn health_tells_by_its_exit_code() {
     let (code, text) = run(|out| health(&away, out));
     assert_eq!(code, ExitCode::FAILURE);
     assert!(text.starts_with("unhealthy: cannot reach the service"), "{text}");
-    let error = ls(&away, &mut Vec::new()).unwrap_err();
+    let error = read_from(&Origin::Service(away), "ls", Screen::default(), &mut Vec::new()).unwrap_err();
     assert_eq!(error.exit_code(), ExitCode::from(69));
 }
 
@@ -165,8 +110,9 @@ fn health_tells_by_its_exit_code() {
 fn the_token_is_sent() {
     let service = Service::start_with(With { token: Some("s3cret"), ..With::default() });
     let with = |token: &str| Target { base: service.base.clone(), token: Some(Secret::new(token)) };
-    assert!(ls(&with("s3cret"), &mut Vec::new()).is_ok());
-    let error = ls(&with("wrong"), &mut Vec::new()).unwrap_err();
+    let ls = |token| read_from(&Origin::Service(with(token)), "ls", Screen::default(), &mut Vec::new());
+    assert!(ls("s3cret").is_ok());
+    let error = ls("wrong").unwrap_err();
     assert_eq!(error.exit_code(), ExitCode::from(77));
     assert!(health(&target(&service), &mut Vec::new()).is_ok());
 }
@@ -200,5 +146,8 @@ fn a_closed_pipe_ends_well() {
         }
     }
     let service = Service::start();
-    assert_eq!(ls(&target(&service), &mut Closed).unwrap(), ExitCode::SUCCESS);
+    service.write("t/metadata.json", "{}");
+    for origin in origins(&service) {
+        assert_eq!(read_from(&origin, "ls", Screen::default(), &mut Closed).unwrap(), ExitCode::SUCCESS);
+    }
 }

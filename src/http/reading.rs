@@ -53,7 +53,7 @@ impl Reading {
     ) -> Result<Option<Self>, ReadError> {
         let Some(folder) = app.logs.folder(Shelf::Tasks, id)? else { return Ok(None) };
         let after = match (asked.tail, &asked.after) {
-            (Some(tail), _) => last(&folder, &asked, tail)?,
+            (Some(tail), _) => Records::last(&folder, &asked.files, &asked.filter, tail)?,
             (None, after) => after.clone().unwrap_or_default(),
         };
         let records = Records::open(&folder, &asked.files, asked.order, &after)?;
@@ -152,16 +152,4 @@ impl Reading {
             }
         }
     }
-}
-
-/// Where the last so many records begin that are wanted.
-fn last(folder: &Folder, asked: &Asked, tail: u64) -> Result<Cursor, ReadError> {
-    let mut records = Records::open(folder, &asked.files, Order::Descending, &Cursor::default())?;
-    let mut left = tail;
-    while left > 0 && records.step()? {
-        if records.record().is_some_and(|record| asked.filter.wants(record.line)) {
-            left -= 1;
-        }
-    }
-    Ok(records.before())
 }

@@ -3,7 +3,7 @@
 
 use std::{fs::File, io};
 
-use super::{Cursor, Folder, ReadError, failed, lines::Lines, lines::Way};
+use super::{Cursor, Filter, Folder, ReadError, failed, lines::Lines, lines::Way};
 use crate::{event::StreamId, layout};
 
 /// Files that are read as one stream.
@@ -74,6 +74,18 @@ impl Records {
             records.leave_out_last(index)?;
         }
         Ok(records)
+    }
+
+    /// Where the last so many records begin that a filter wants.
+    pub fn last(folder: &Folder, files: &[String], filter: &Filter, count: u64) -> Result<Cursor, ReadError> {
+        let mut records = Self::open(folder, files, Order::Descending, &Cursor::default())?;
+        let mut left = count;
+        while left > 0 && records.step()? {
+            if records.record().is_some_and(|record| filter.wants(record.line)) {
+                left -= 1;
+            }
+        }
+        Ok(records.before())
     }
 
     /// Goes to the next record; `false` when there is none.

@@ -223,3 +223,67 @@ fn event_lines_reach_redis_and_bad_ones_end_with_64() {
     assert_eq!(entries.len(), 1);
     assert_eq!((field(&entries[0], "data"), field(&entries[0], "more")), ("{\"content\":\"x\"}", "7"));
 }
+
+#[test]
+fn a_folder_is_read_without_a_service() {
+    let temp = tempfile::tempdir().unwrap();
+    let dir = temp.path().to_str().unwrap();
+    let record = "{\"timestamp\":\"T\",\"type\":\"output\",\"content\":\"\u{9b}2J\",\"id\":\"1-0\"}\n";
+    for (task, result) in [("good", Some(true)), ("bad", Some(false)), ("going", None)] {
+        std::fs::create_dir(temp.path().join(task)).unwrap();
+        std::fs::write(temp.path().join(task).join("03-agent-output.jsonl"), record).unwrap();
+        if let Some(success) = result {
+            let text = format!("{{\"success\":{success}}}");
+            std::fs::write(temp.path().join(task).join("04-final-result.json"), text).unwrap();
+        }
+    }
+    let of = |line: &str| {
+        let mut args: Vec<_> = line.split(' ').collect();
+        args.extend(["--dir", dir]);
+        let output = run(&args, &[], b"");
+        (output.status.code().unwrap(), String::from_utf8(output.stdout).unwrap())
+    };
+    for (line, code, text) in [
+        ("logs good -f -o raw", 0, record),
+        ("get going 03-agent-output.jsonl", 0, record),
+        ("wait good", 0, "completed\n"),
+        ("wait bad", 1, "failed\n"),
+        ("wait going --timeout 10ms", 75, "still running\n"),
+        ("wait none", 66, ""),
+        ("logs none", 66, ""),
+        ("get good none.json", 66, ""),
+        ("logs good --regex (", 64, ""),
+        ("archive good --format rar", 64, ""),
+        ("get good 04-final-result.json -O /nonexistent/x", 74, ""),
+    ] {
+        assert_eq!(of(line), (code, text.to_owned()), "{line}");
+    }
+    assert_eq!(of("ls").1.lines().count(), 4);
+    assert!(of("show good").1.contains("03-agent-output.jsonl"));
+    let names: Vec<_> = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(names.len(), 3, "nothing is made in it: {names:?}");
+}
+
+#[test]
+fn a_service_that_is_not_there_ends_with_69() {
+    let url = format!("http://{}", std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap());
+    for command in [&["logs", "t", "-f"][..], &["ls"], &["wait", "t"], &["get", "t", "f"], &["search", "x"], &["top"]] {
+        assert_eq!(run(command, &[("TASK_LOGGER_URL", &url)], b"").status.code(), Some(69), "{command:?}");
+    }
+}
+
+#[test]
+fn scripts_for_shells_and_manual_pages_are_printed() {
+    for (args, holds) in [
+        (&["completions", "bash"][..], "complete -F"),
+        (&["completions", "zsh"], "#compdef task-logger"),
+        (&["completions", "fish"], "complete -c task-logger"),
+        (&["man"], ".TH task-logger 1"),
+        (&["man", "logs"], ".TH task-logger-logs 1"),
+    ] {
+        let output = run(args, &[("PORT", "no matter")], b"");
+        assert!(output.status.success(), "{args:?}");
+        assert!(String::from_utf8(output.stdout).unwrap().contains(holds), "{args:?}");
+    }
+    assert_eq!(run(&["man", "fly"], &[], b"").status.code(), Some(64));
+}
