@@ -40,7 +40,7 @@ pub enum Action {
     /// Send events.
     Publish(Publish),
     /// Read logs.
-    Read(Reading),
+    Read(Box<Reading>),
     /// Print a script for a shell that completes this command line.
     Completions(clap_complete::Shell),
     /// Print a manual page.
@@ -112,7 +112,9 @@ fn action(matches: &ArgMatches) -> Action {
         Some(("replay", matches)) => Action::Replay(plugin::read_replay(matches)),
         Some(("verify", matches)) => Action::Verify(verify::read(matches)),
         Some(("compile-component", _)) => Action::CompileComponent,
-        Some((name, matches)) => read::read(name, matches).map_or(Action::Serve, Action::Read),
+        Some((name, matches)) => {
+            read::read(name, matches).map_or(Action::Serve, |reading| Action::Read(Box::new(reading)))
+        }
         None => Action::Serve,
     }
 }
@@ -282,17 +284,17 @@ mod tests {
             ("man dlq ls", Action::Man { command: vec!["dlq".into(), "ls".into()] }),
             (
                 "logs t-1 -f",
-                Action::Read(Reading {
+                Action::Read(Box::new(Reading {
                     dir: None,
                     what: Read::Logs(Logs { task: "t-1".into(), follow: true, ..Logs::default() }),
-                }),
+                })),
             ),
             (
                 "wait t --timeout 90 --dir d",
-                Action::Read(Reading {
+                Action::Read(Box::new(Reading {
                     dir: Some("d".into()),
                     what: Read::Wait { task: "t".into(), timeout: Some(std::time::Duration::from_secs(90)) },
-                }),
+                })),
             ),
             ("completions fish", Action::Completions(clap_complete::Shell::Fish)),
             ("health", Action::Health),

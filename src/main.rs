@@ -55,9 +55,11 @@ fn main() -> ExitCode {
     let out = &mut io::stdout();
     let asked = |done: Result<_, ClientError>| Ok(done.unwrap_or_else(|error| failed(&error, error.exit_code())));
     let done: Result<ExitCode, Box<dyn Error>> = match invocation.action {
-        Action::Serve | Action::CompileComponent | Action::Doctor { .. } | Action::Completions(_) | Action::Man => {
-            serve(config)
-        }
+        Action::Serve
+        | Action::CompileComponent
+        | Action::Doctor { .. }
+        | Action::Completions(_)
+        | Action::Man { .. } => serve(config),
         Action::Demo { exit } => demo::run(config, exit).map_err(Into::into),
         Action::Publish(what) => publish::run(&config, &what).map_err(Into::into),
         Action::Read(reading) => {

@@ -69,9 +69,9 @@ impl Saving {
 
 impl Write for Saving {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let written = self.file.write(bytes)?;
-        self.at += written as u64;
-        Ok(written)
+        self.file.write_all(bytes)?;
+        self.at += bytes.len() as u64;
+        Ok(bytes.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {

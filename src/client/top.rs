@@ -106,7 +106,7 @@ fn picture(page: &Page, asked: &Top, screen: Screen, note: &str) -> String {
     page.rows.iter().for_each(|task| table.row(tasks::row(task)));
     let mut lines = Vec::new();
     // Writing into memory does not fail.
-    let _ = table.print(&mut lines).is_ok();
+    drop(table.print(&mut lines));
     let lines = String::from_utf8_lossy(&lines).into_owned();
     let counts = page.status.as_object().into_iter().flatten();
     let counts =
@@ -145,7 +145,7 @@ impl Canvas {
         raw.special_codes[SpecialCodeIndex::VMIN] = 1;
         raw.special_codes[SpecialCodeIndex::VTIME] = 0;
         termios::tcsetattr(io::stdin(), OptionalActions::Now, &raw).ok()?;
-        let (sender, keys) = mpsc::channel();
+        let (sender, keys) = mpsc::sync_channel(64);
         // It waits for a key until the process ends.
         thread::spawn(move || {
             let mut byte = [0];
@@ -159,6 +159,6 @@ impl Canvas {
     fn close(self, out: &mut dyn Write) {
         drop(out.write_all(b"\x1b[?25h\x1b[?1049l").and_then(|()| out.flush()));
         // Nobody is left to type when it cannot be.
-        let _ = termios::tcsetattr(io::stdin(), OptionalActions::Now, &self.before).is_ok();
+        termios::tcsetattr(io::stdin(), OptionalActions::Now, &self.before).unwrap_or_default();
     }
 }

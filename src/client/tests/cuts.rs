@@ -140,7 +140,8 @@ fn a_file_of_which_a_part_was_saved_is_gone_on_with() {
     for origin in origins(&service) {
         run(|out| read_from(&origin, &saving, Screen::default(), out));
         let saved = std::fs::read_to_string(&path).unwrap();
-        let expected = if matches!(origin, Origin::Service(_)) { format!("{{XY{}", &file[3..]) } else { file.clone() };
+        let expected =
+            if matches!(origin, Origin::Service(_)) { format!("{{XY{}", file.get(3..).unwrap()) } else { file.clone() };
         assert_eq!(saved, expected);
     }
 }
