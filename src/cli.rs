@@ -404,7 +404,6 @@ mod tests {
             "ls --status over",
             "archive t --format rar",
             "search",
-            "search ( --regex",
             "wait t --timeout soon",
             "completions cmd",
             "fly",

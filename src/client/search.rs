@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::{Client, ClientError, Origin, Screen, figures, folder, logs::in_query};
 use crate::{
     cli::{self, Search},
-    reader::{self, Cursor, Shelf},
+    reader::{self, Cursor, Filter, Shelf},
     terminal,
 };
 
@@ -27,9 +27,10 @@ const FOREVER: Duration = Duration::from_secs(365 * 86_400);
 
 /// Prints what is found.
 pub(super) fn search(origin: &Origin, asked: &Search, screen: Screen, out: &mut dyn Write) -> Result<(), ClientError> {
+    let filter = asked.choice.filter(Timestamp::now())?;
     match origin {
         Origin::Service(target) => on_service(&Client::new(target), asked, screen, out),
-        Origin::Folder(dir) => on_folder(dir, asked, screen, out),
+        Origin::Folder(dir) => on_folder(dir, (asked, filter), screen, out),
     }
 }
 
@@ -55,8 +56,12 @@ fn on_service(client: &Client<'_>, asked: &Search, screen: Screen, out: &mut dyn
     Ok(())
 }
 
-fn on_folder(dir: &Path, asked: &Search, screen: Screen, out: &mut dyn Write) -> Result<(), ClientError> {
-    let mut filter = asked.choice.filter(Timestamp::now())?;
+fn on_folder(
+    dir: &Path,
+    (asked, mut filter): (&Search, Filter),
+    screen: Screen,
+    out: &mut dyn Write,
+) -> Result<(), ClientError> {
     let Some(pattern) = filter.text.take() else { return Ok(()) };
     let (logs, index) = (folder::open(dir)?, folder::index(dir)?);
     let limit = usize::try_from(asked.limit).unwrap_or(usize::MAX);

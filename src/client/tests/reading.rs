@@ -282,6 +282,7 @@ fn texts_are_found_in_all_tasks() {
     assert_eq!(tasks("search --regex ^gone$"), "a/b");
     assert_eq!(tasks("search gone --level error --type tool_result"), "a/b");
     assert_eq!(tasks("search gone --level error --type output"), "");
+    assert_eq!(refused(&service, "search ( --regex"), ExitCode::from(64));
     let (_, hits) = both(&service, "search yes --json");
     let hit: Value = serde_json::from_str(&hits).unwrap();
     let cursor = hit["cursor"].as_str().unwrap();
