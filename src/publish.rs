@@ -98,14 +98,17 @@ pub enum PublishError {
 pub fn run(config: &Config, what: &Publish) -> Result<ExitCode, PublishError> {
     let started = Instant::now();
     let sink = Sink::open(config).map_err(PublishError::Connect)?;
-    let input: Box<dyn Read> = match &what.file {
+    let input: Box<dyn Read + Send> = match &what.file {
         Some(path) => Box::new(File::open(path).map_err(|source| PublishError::Open { path: path.clone(), source })?),
-        None => Box::new(io::stdin().lock()),
+        None => Box::new(io::stdin()),
     };
     // Ctrl-C reaches the producer in the pipe, too. Its end of input still has to be published; a second one ends us.
     let _signals = what.stream_json.is_some().then(Signals::install).transpose().map_err(PublishError::Signals)?;
     let translator = what.stream_json.as_ref().map(|task| Translator::new(task, what.announce));
-    let summary = send(input, translator, sink, config.event_max, &mut io::stderr())?;
+    // The first thread is the one that signals interrupt, and a socket with a timeout then fails: nothing is sent from there.
+    let sending = || send(input, translator, sink, config.event_max, &mut io::stderr());
+    let sent = std::thread::scope(|scope| scope.spawn(sending).join());
+    let summary = sent.unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
     let seconds = started.elapsed().as_secs_f64();
     let Summary { lines, events, refused } = summary;
     say(

@@ -22,9 +22,9 @@ use tokio::{
 
 use super::{
     App,
+    pieces::{Piece, Reading},
     problem::Problem,
     query::{Asked, Format},
-    reading::{Piece, Reading},
 };
 use crate::{
     bell::Listener,

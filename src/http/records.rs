@@ -18,9 +18,9 @@ use tokio::time::Instant;
 use super::{
     App,
     follow::{Follow, POLL},
+    pieces::{Piece, Reading},
     problem::Problem,
     query::{Asked, FILTERS, Format, LOGS, STREAM, refuse_format},
-    reading::{Piece, Reading},
     tasks,
 };
 use crate::{

@@ -159,9 +159,10 @@ fn a_file_that_grows_is_packed_as_long_as_it_was_and_one_that_shrinks_is_an_erro
     for format in ALL {
         fs::write(&path, &line).unwrap();
         let archive = opened(temp.path(), "t", format);
-        fs::OpenOptions::new().append(true).open(&path).unwrap().write_all(b"{\"late\":1}\n").unwrap();
         let at = |path| fs::metadata(path).unwrap().modified().unwrap().duration_since(SystemTime::UNIX_EPOCH).unwrap();
-        let expected = ("t/03-agent-output.jsonl".to_owned(), (line.clone().into_bytes(), at(&path).as_secs(), 0o644));
+        let at = at(&path).as_secs();
+        fs::OpenOptions::new().append(true).open(&path).unwrap().write_all(b"{\"late\":1}\n").unwrap();
+        let expected = ("t/03-agent-output.jsonl".to_owned(), (line.clone().into_bytes(), at, 0o644));
         check(format, &all(archive).unwrap(), &[expected].into());
 
         let mut archive = opened(temp.path(), "t", format);
