@@ -1,5 +1,5 @@
 //! Looking at folders cheaply: a listing, two `stat`s a task, and the documents of those that changed. Names come from
-//! [`Id`](crate::event::Id)s, are opened beneath a handle of their parent without following links, and no file but a regular
+//! [`Id`]s, are opened beneath a handle of their parent without following links, and no file but a regular
 //! one is read.
 
 use std::{
