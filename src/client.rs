@@ -106,7 +106,7 @@ pub enum ClientError {
     Files(#[from] ReadError),
     /// What was asked for makes no sense.
     #[error("what is to be looked for {0}")]
-    Filter(#[from] InvalidFilter),
+    Filter(InvalidFilter),
     /// Bytes that no terminal shows.
     #[error("an archive is nothing for a terminal: name a file by -O FILE, or pipe it")]
     Terminal,
@@ -227,6 +227,13 @@ impl ClientError {
             Self::Broken(_) | Self::Refused { .. } | Self::Foreign { .. } | Self::Changed => 76,
             Self::Unauthorized => 77,
         })
+    }
+}
+
+impl From<InvalidFilter> for ClientError {
+    fn from(why: InvalidFilter) -> Self {
+        // No source: its text is all of the message already.
+        Self::Filter(why)
     }
 }
 
