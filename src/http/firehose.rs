@@ -6,7 +6,6 @@ use std::{io, sync::Arc};
 use axum::{
     body::{Body, Bytes},
     extract::State,
-    http::{HeaderValue, StatusCode, header},
     response::Response,
 };
 use futures_util::stream;
@@ -19,7 +18,7 @@ use tokio::{
 use super::{
     App,
     bare::Bare,
-    follow::{HEARTBEAT, RETRY},
+    follow::{HEARTBEAT, RETRY, place},
     problem::Problem,
     query::Format,
     records::headed,
@@ -39,11 +38,7 @@ struct Firehose {
 }
 
 pub(super) async fn task_events(_: Bare, State(app): State<Arc<App>>) -> Result<Response, Problem> {
-    let place = Arc::clone(&app.streams).try_acquire_owned().map_err(|_| {
-        let detail = "As many streams are open as this service allows.";
-        let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, "too_many_streams", detail);
-        problem.with(header::RETRY_AFTER, HeaderValue::from_static("5"))
-    })?;
+    let place = place(&app)?;
     let changes = app.index.changes();
     let firehose = Firehose { app, changes, sent: Instant::now(), greeted: false, _place: place };
     let pieces = stream::unfold(firehose, |mut firehose| async {

@@ -85,11 +85,7 @@ impl Drop for Place {
 
 impl Follow {
     pub(super) fn new(app: Arc<App>, id: Id, asked: Asked, format: Format) -> Result<Self, Problem> {
-        let permit = Arc::clone(&app.streams).try_acquire_owned().map_err(|_| {
-            let detail = "As many streams are open as this service allows.";
-            let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, "too_many_streams", detail);
-            problem.with(header::RETRY_AFTER, HeaderValue::from_static("5"))
-        })?;
+        let permit = place(&app)?;
         app.followers.fetch_add(1, Ordering::Relaxed);
         // Before the first look: what is written after it is heard of.
         let listener = app.bell.listen(Key::Task(id.clone()));
@@ -175,7 +171,8 @@ impl Follow {
                 self.pause = POLL.0;
                 false
             }
-            () = sleep(self.pause) => {
+            // Nobody's own look comes sooner than a hint would let it.
+            () = sleep(self.pause.max(pace)) => {
                 self.pause = (self.pause * 5 / 4).min(POLL.1);
                 false
             }
@@ -200,6 +197,15 @@ impl Follow {
     fn beat(&mut self) -> Bytes {
         self.event("ping", &json!({}))
     }
+}
+
+/// A place among the open streams, while there is one.
+pub(super) fn place(app: &App) -> Result<OwnedSemaphorePermit, Problem> {
+    Arc::clone(&app.streams).try_acquire_owned().map_err(|_| {
+        let detail = "As many streams are open as this service allows.";
+        let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, "too_many_streams", detail);
+        problem.with(header::RETRY_AFTER, HeaderValue::from_static("5"))
+    })
 }
 
 /// Followers at this time.
